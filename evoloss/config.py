@@ -1,0 +1,224 @@
+"""What a search space file and the command line may say, validated; an unknown key is an error that names the nearest."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from evoloss.baselines import BASELINES
+from evoloss.errors import EvolossError, suggest
+from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
+from evoloss.records import Budget, DataSpec
+
+T = TypeVar("T", bound=BaseModel)
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rung(_Model):
+    """One step of successive halving: who trains, for how long, at which learning rates.
+
+    `keep` is the share of the candidates of the rung below that train here. Rungs of the same samples and epochs are
+    one budget at further rates: a candidate's score is its best rate.
+    """
+
+    samples: Count
+    epochs: Count
+    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    optimizer: Literal["adam", "sgd"] = "adam"
+    batch_size: Count = 128
+    flips: bool = False
+    shifts: bool = False
+    time_limit: Annotated[float, Field(gt=0)] = 600.0
+
+    def budgets(self) -> list[Budget]:
+        """One budget a learning rate."""
+        shared = self.model_dump(exclude={"rates", "keep"})
+        return [Budget(learning_rate=rate, **shared) for rate in self.rates]
+
+
+class Tree(_Model):
+    """Limits that every operator of variation keeps. Heights count edges, below the reductions included."""
+
+    init_height: tuple[Count, Count] = (2, 5)
+    max_height: Count = 12
+    max_nodes: Count = 40
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Tree":
+        low, high = self.init_height
+        if not low <= high <= self.max_height:
+            raise ValueError("needs init_height = [low, high] with low <= high <= max_height")
+        return self
+
+
+class Evolution(_Model):
+    """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
+
+    population: Count = 40
+    generations: Count = 10
+    elites: Count = 4
+    max_seeds: Count = 5
+    tournament: Annotated[int, Field(ge=2)] = 4
+    parsimony: Annotated[float, Field(ge=1, le=2)] = 1.3
+    crossover: dict[Literal["one_point", "leaf_biased"], float] = {"one_point": 0.35, "leaf_biased": 0.15}
+    mutation: dict[Literal["subtree", "node", "constant", "hoist", "shrink"], float] = {
+        "subtree": 0.15,
+        "node": 0.12,
+        "constant": 0.13,
+        "hoist": 0.05,
+        "shrink": 0.05,
+    }
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Evolution":
+        if self.elites > self.population:
+            raise ValueError("elites should not outnumber the population")
+        weights = [*self.crossover.values(), *self.mutation.values()]
+        if not weights or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError("weights of crossover and mutation should not be negative, nor all zero")
+        return self
+
+
+class SearchSpace(_Model):
+    """A grammar of losses and how it is searched: one TOML file."""
+
+    description: str
+    variables: tuple[str, ...]
+    reductions: tuple[str, ...]
+    operators: tuple[str, ...]
+    macros: dict[str, str] = {}
+    constants: tuple[float, float] = (-3.0, 3.0)
+    seeds: tuple[str, ...] = ("ce", "ngl")
+    tree: Tree = Tree()
+    evolution: Evolution = Evolution()
+    rungs: dict[str, Annotated[tuple[Rung, ...], Field(min_length=1)]]
+
+    @field_validator("variables", "reductions", "operators", "seeds")
+    @classmethod
+    def _known(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        known = {"variables": VARIABLES, "reductions": REDUCTIONS, "operators": OPERATORS, "seeds": BASELINES}
+        table = known[info.field_name]
+        for name in names:
+            if name not in table:
+                raise ValueError(f"`{name}` is none of {', '.join(table)}{suggest(name, table)}")
+        return names
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> "SearchSpace":
+        layouts = {REDUCTIONS[name].layout for name in self.reductions}
+        if idle := [name for name in self.variables if VARIABLES[name].layout not in {None, *layouts}]:
+            raise ValueError(f"no reduction of this space takes the variables {', '.join(idle)}")
+        rows = [VARIABLES[name] for name in self.variables]
+        if not any(row.prediction for row in rows) or not any(row.target for row in rows):
+            raise ValueError("a space needs a prediction (p, z, d, D, Dp, Dn) and a target (y, Y, Dp, Dn)")
+        if self.constants[0] > self.constants[1]:
+            raise ValueError("constants = [low, high] with low <= high")
+        return self
+
+    def rungs_for(self, proxy: str) -> tuple[Rung, ...]:
+        """The rungs of a proxy. Raises `EvolossError` where the space has none."""
+        if proxy not in self.rungs:
+            raise EvolossError(f"this search space has rungs for {', '.join(self.rungs)}, not for the proxy `{proxy}`")
+        return self.rungs[proxy]
+
+
+class RunConfig(_Model):
+    """All that a search depends on, as `run.toml` has it: enough to repeat the run."""
+
+    version: str
+    dataset: str
+    proxy: str
+    space_name: str
+    seed: int = 0
+    generations: Count
+    population: Annotated[int, Field(ge=2)]
+    top: Count = 20
+    samples: Count | None = None
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    imbalance: Annotated[float, Field(ge=1)] = 1.0
+    seed_expressions: tuple[str, ...] = ()
+    time_limit: Annotated[float, Field(gt=0)] | None = None
+    device: str = "cpu"
+    data_dir: str | None = None
+    space: SearchSpace
+
+    def data(self) -> DataSpec:
+        """The data of the run, its random shaping tied to the run's seed."""
+        shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
+        return DataSpec(self.dataset, **shape)
+
+    def write(self, path: Path) -> None:
+        """Save as TOML; what is not set is left out."""
+        path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+
+
+def spaces_dir() -> Path:
+    """Where the search spaces lie: beside the package in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / "search_spaces"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "search_spaces"
+
+
+def space_names() -> list[str]:
+    """The search spaces that evoloss brings."""
+    return sorted(path.stem for path in spaces_dir().glob("*.toml"))
+
+
+def load_space(name: str) -> SearchSpace:
+    """A search space by name, or by the path of a TOML file. Raises `EvolossError`."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = spaces_dir() / f"{name}.toml"
+        if name not in space_names():
+            known = ", ".join(space_names())
+            hint = suggest(name, space_names())
+            raise EvolossError(f"unknown search space `{name}`{hint}: expected {known}, or the path of a .toml file")
+    return validated(SearchSpace, read_toml(path), str(path))
+
+
+def load_run(directory: Path) -> RunConfig:
+    """The `run.toml` of a run directory. Raises `EvolossError`."""
+    path = directory / "run.toml"
+    return validated(RunConfig, read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dictionary. Raises `EvolossError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EvolossError(f"{path} is not valid TOML: {error}") from None
+
+
+def validated(model: type[T], values: dict[str, Any], source: str) -> T:
+    """`values` as a model. Raises `EvolossError`, one line for the first thing that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as errors:
+        error = errors.errors()[0]
+        place = ".".join(str(part) for part in error["loc"]) or "the whole"
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            known = _keys_at(model, error["loc"][:-1])
+            message = f"unknown key{suggest(str(error['loc'][-1]), known)}" + (
+                f"; known are {', '.join(known)}" if known else ""
+            )
+        elif error["type"] != "value_error":
+            message += f", got {error['input']!r}" if not isinstance(error["input"], dict) else ""
+        raise EvolossError(f"{source}: {place}: {message}") from None
+
+
+def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed where an unknown one was found."""
+    nested: dict[str, type[BaseModel]] = {"tree": Tree, "evolution": Evolution, "rungs": Rung, "space": SearchSpace}
+    for part in place:
+        model = nested.get(str(part), model)
+    return list(model.model_fields)

@@ -1,0 +1,118 @@
+"""What the driver and the workers say to each other: frozen dataclasses of text and numbers, nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+Role = Literal["train", "select", "test"]
+
+
+class Status(StrEnum):
+    """How a candidate ended. Only `OK` carries a score."""
+
+    OK = "ok"
+    INVALID = "invalid"
+    REJECTED = "rejected"
+    DUPLICATE = "duplicate"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data, and how the train role is shaped; the select and test roles are never touched.
+
+    `samples` keeps that many stratified training samples, `label_noise` redraws that share of the training labels
+    uniformly from the other classes, `imbalance` is the ratio of the largest to the smallest class of a long tail.
+    """
+
+    name: str
+    data_dir: str | None = None
+    samples: int | None = None
+    label_noise: float = 0.0
+    imbalance: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One training: examples seen are `samples * epochs`, however few samples the train role has.
+
+    The number of steps is `epochs * ceil(samples / batch_size)`: a smaller train role is passed over more often, so that
+    a rung costs the same on every data set.
+    """
+
+    samples: int
+    epochs: int
+    learning_rate: float
+    optimizer: str = "adam"
+    batch_size: int = 128
+    flips: bool = False
+    shifts: bool = False
+    time_limit: float = 600.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing for a worker to do: screen a formula, or train a proxy with it and score `roles`."""
+
+    task: Literal["screen", "train"]
+    key: str
+    expression: str
+    proxy: str
+    seed: int
+    budget: Budget | None = None
+    scale: float = 1.0
+    roles: tuple[Role, ...] = ("select",)
+    time_limit: float = 60.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to: accuracies by role (fractions), where it was stopped and why."""
+
+    status: Status
+    accuracy: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer to a job. `score` is the select accuracy of a training, None unless `status` is ok.
+
+    A screen answers with `scale` (what makes the initial gradient as long as cross-entropy's), `negate` (the formula
+    learns with the other sign) and `fingerprint` (its gradient field on fixed probes, unit length).
+    """
+
+    job: Job
+    status: Status
+    detail: str = ""
+    score: float | None = None
+    test_score: float | None = None
+    scale: float | None = None
+    negate: bool = False
+    fingerprint: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+
+def protocol(job: Job, data: DataSpec) -> str:
+    """A short hash of all that a result depends on besides the formula and the seed.
+
+    Where the data lies and how long a worker may take change no result and are left out.
+    """
+    budget = asdict(job.budget) if job.budget else {}
+    budget.pop("time_limit", None)
+    where = asdict(data)
+    where.pop("data_dir")
+    parts = {"task": job.task, "proxy": job.proxy, "budget": budget, "scale": job.scale, "data": where}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from the run's seed and a purpose; the same in every process (`hash()` is not)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

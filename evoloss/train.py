@@ -1,0 +1,142 @@
+"""`train(model, loss, data, budget, seed)`: one training and its accuracies. Knows nothing of formulas or evolution."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from evoloss.proxies import Proxy
+from evoloss.records import Budget, Role, Status, TrainResult
+
+CENTERS_RATE = 0.5  # learning rate of learned centers (SGD without momentum; Wen et al. 2016)
+SCORING_BATCH = 2_000
+CHECK_EVERY = 10  # steps between looks at the clock and at the loss
+
+Decoder = Literal["argmax", "centers", "means"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Normalized images [N, C, H, W] and labels [N] of one role, on the device."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def train(
+    model: Proxy,
+    loss: nn.Module,
+    samples: Samples,
+    scored: dict[Role, Samples],
+    budget: Budget,
+    seed: int,
+    decoder: Decoder = "argmax",
+) -> TrainResult:
+    """Train `model` in place on `samples` with `loss(logits, target, embeddings)` and score it on the `scored` roles.
+
+    The learning rate falls linearly to 0. Batches, flips and shifts follow from `seed`. A loss that is not finite ends
+    the training as diverged, `budget.time_limit` seconds as a timeout.
+    """
+    deadline = time.monotonic() + budget.time_limit
+    generator = torch.Generator().manual_seed(seed)
+    steps = budget.epochs * -(-budget.samples // budget.batch_size)
+    optimizers = [_OPTIMIZERS[budget.optimizer](model, budget.learning_rate)]
+    if centers := list(loss.parameters()):
+        optimizers.append(torch.optim.SGD(centers, lr=CENTERS_RATE))
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    model.train()
+    for step, batch in zip(range(steps), _batches(len(samples.labels), budget.batch_size, generator), strict=False):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+            optimizer.zero_grad()
+        images = _augmented(samples.images[batch], budget, generator)
+        embeddings, logits = model(images)
+        value = loss(logits, samples.labels[batch], embeddings)
+        if step % CHECK_EVERY == 0 or step == steps - 1:
+            if not torch.isfinite(value):
+                return TrainResult(Status.DIVERGED, steps=step, detail=f"loss {value.item():g} at step {step}")
+            if time.monotonic() > deadline:
+                return TrainResult(Status.TIMEOUT, steps=step, detail=f"over {budget.time_limit:g} s at step {step}")
+        value.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        return TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
+    references = _references(model, loss, samples, decoder)
+    accuracy = {role: _accuracy(model, data, references) for role, data in scored.items()}
+    return TrainResult(Status.OK, accuracy, steps)  # type: ignore[arg-type]
+
+
+def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+
+
+def _sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, fused=True)
+
+
+_OPTIMIZERS = {"adam": _adam, "sgd": _sgd}
+
+
+def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of batches, one permutation after the other, for ever. A rest of one sample is skipped (batch norm)."""
+    while True:
+        for batch in torch.randperm(size, generator=generator).split(batch_size):
+            if len(batch) > 1 or size == 1:
+                yield batch
+
+
+def _augmented(images: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+    if budget.flips:
+        flipped = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+        images = torch.where(flipped.to(images.device), images.flip(3), images)
+    if budget.shifts:
+        images = _shifted(images, images.shape[-1] // 8, generator)
+    return images
+
+
+def _shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `most` pixels in both directions, its edge repeated."""
+    count, _, height, width = images.shape
+    padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
+    offsets = torch.randint(0, 2 * most + 1, (2, count, 1), generator=generator).to(images.device)
+    rows = (offsets[0] + torch.arange(height, device=images.device))[:, :, None]
+    columns = (offsets[1] + torch.arange(width, device=images.device))[:, None, :]
+    picked = padded[torch.arange(count, device=images.device)[:, None, None], :, rows, columns]
+    return picked.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _references(model: Proxy, loss: nn.Module, samples: Samples, decoder: Decoder) -> Tensor | None:
+    """The points [K, E] whose nearest one is the predicted class, or None where the logits decide."""
+    model.eval()
+    if decoder == "argmax":
+        return None
+    if decoder == "centers":
+        return next(loss.parameters())
+    embeddings = torch.cat([model(images)[0] for images in samples.images.split(SCORING_BATCH)])
+    sums = torch.zeros(model.head.out_features, embeddings.shape[1], device=embeddings.device)
+    sums.index_add_(0, samples.labels, embeddings)
+    counts = torch.bincount(samples.labels, minlength=len(sums)).unsqueeze(1)
+    # A class without samples has no mean: put it where nothing is near.
+    return torch.where(counts > 0, sums / counts.clamp_min(1), torch.inf)
+
+
+@torch.no_grad()
+def _accuracy(model: Proxy, data: Samples, references: Tensor | None) -> float:
+    model.eval()
+    right = 0
+    for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
+        embeddings, logits = model(images)
+        guess = logits.argmax(1) if references is None else nearest(embeddings, references)
+        right += int((guess == labels).sum())
+    return right / len(data.labels)
+
+
+def nearest(points: Tensor, references: Tensor) -> Tensor:
+    """The index of the nearest of references [K, E] for each of points [N, E]; rows that are not finite are never it."""
+    distances = torch.cdist(points, references, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.nan_to_num(torch.inf).argmin(1)
