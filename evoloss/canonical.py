@@ -223,8 +223,10 @@ def _sum(terms: list[Node]) -> Node:
     signed = [_sign(term) for term in terms if not isinstance(term, float)]
     signed += [(constant < 0, abs(constant))] if constant else []
     texts = [write(term) for _, term in signed]
-    order = [(negative, isinstance(term, float), text.lstrip("-.0123456789*"), text)
-             for (negative, term), text in zip(signed, texts, strict=True)]
+    order = [
+        (negative, isinstance(term, float), text.lstrip("-.0123456789*"), text)
+        for (negative, term), text in zip(signed, texts, strict=True)
+    ]
     signed = [item for _, item in sorted(zip(order, signed, strict=True), key=lambda pair: pair[0])]
     if not signed:
         return 0.0

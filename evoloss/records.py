@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import statistics
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -116,3 +117,56 @@ def derive_seed(*parts: object) -> int:
     """A 63-bit seed from the run's seed and a purpose; the same in every process (`hash()` is not)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass
+class Candidate:
+    """A formula and all that a run knows of it.
+
+    `scores` are select accuracies at the last rung that it reached, by number of the training seed; `rate` is the best
+    learning rate there. `detail` says why a status is not ok; for a duplicate it is the key of the loss that it equals.
+    """
+
+    key: str
+    expression: str
+    complexity: int
+    family: str
+    name: str = ""
+    generation: int = 0
+    parents: tuple[str, ...] = ()
+    status: Status = Status.OK
+    detail: str = ""
+    scale: float | None = None
+    fingerprint: tuple[float, ...] = ()
+    rung: int = -1
+    rate: float | None = None
+    scores: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def fitness(self) -> float | None:
+        """Mean select accuracy over the seeds, None unless the status is ok and a rung was finished."""
+        return statistics.fmean(self.scores.values()) if self.status is Status.OK and self.scores else None
+
+    @property
+    def rank(self) -> tuple[int, float, int, str]:
+        """Sorts the best first: later rung, higher fitness, smaller formula; the key breaks ties."""
+        return -self.rung, -(self.fitness or 0.0), self.complexity, self.key
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What happened in one generation: a row of `generations.csv`."""
+
+    generation: int
+    evaluated: int
+    cached: int
+    duplicates: int
+    rejected: int
+    diverged: int
+    best_fitness: float | None
+    mean_fitness: float | None
+    best_expression: str
+    ce_fitness: float | None
+    ngl_fitness: float | None
+    seconds: float

@@ -16,7 +16,12 @@ from evoloss.expression import Expression
 from evoloss.lower import Loss
 from evoloss.train import nearest
 
-PROBE_SCALES = (0.1, 1.0, 5.0, 15.0)  # standard deviations of probe logits; embeddings are probed at 1/5 of them, 0.1 to 3
+PROBE_SCALES = (
+    0.1,
+    1.0,
+    5.0,
+    15.0,
+)  # standard deviations of probe logits; embeddings are probed at 1/5 of them, 0.1 to 3
 PROBE_DIM = 8
 PROJECTIONS = 16  # numbers that a probe's gradient is reduced to
 STEPS = 40

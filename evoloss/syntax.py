@@ -180,7 +180,9 @@ class _Reader:
         expected = REDUCTIONS[name].layout
         if layout not in (None, expected):
             right = FIRST_REDUCTION[layout]
-            problem = f"`{name}` reduces the {expected} layout, but `{self.owner[layout]}` belongs to the {layout} layout"
+            problem = (
+                f"`{name}` reduces the {expected} layout, but `{self.owner[layout]}` belongs to the {layout} layout"
+            )
             raise self.error(f"{problem}: use `{right}(...)`", tree.args[0])
         return (name, node), "scalar"
 

@@ -180,6 +180,14 @@ class Grammar:
             nodes.append(self.constant(float(value), kinds[kind]) if kind else self.pset.mapping[name])
         return Individual(nodes)
 
+    def negated(self, tree: Individual) -> Individual | None:
+        """The tree of the loss with the other sign, None where it would outgrow the limits."""
+        if self.names[tree.root.name] == "neg":
+            turned = Individual(list(tree[1:]), tree.parents)
+        else:
+            turned = Individual([self._find("neg", Scalar), *tree], tree.parents)
+        return turned if self._fits(turned) else None
+
     # Drawing and breeding
 
     def draw(self, index: int) -> Individual:

@@ -1,0 +1,5 @@
+"""`python -m evoloss`."""
+
+from evoloss.cli import main
+
+main()

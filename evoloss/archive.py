@@ -1,0 +1,149 @@
+"""The run's SQLite file, the truth of a run: every finished evaluation at once, candidates and population per generation.
+
+Results are stored as they come, one transaction each. Candidates and population are stored together when a generation
+ends, so that a run cut off inside a generation starts that generation again and finds its finished evaluations here.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from evoloss.errors import EvolossError
+from evoloss.records import Candidate, DataSpec, Evaluation, Generation, Job, Status, protocol
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE evaluations (
+    key TEXT, protocol TEXT, seed INTEGER, task TEXT, learning_rate REAL, status TEXT, detail TEXT, score REAL,
+    test_score REAL, scale REAL, negate INTEGER, fingerprint TEXT, seconds REAL, PRIMARY KEY (key, protocol, seed)
+);
+CREATE TABLE candidates (
+    key TEXT PRIMARY KEY, expression TEXT, complexity INTEGER, family TEXT, name TEXT, generation INTEGER, parents TEXT,
+    status TEXT, detail TEXT, scale REAL, fingerprint TEXT, rung INTEGER, rate REAL, scores TEXT, seconds REAL
+);
+CREATE TABLE generations (generation INTEGER PRIMARY KEY, row TEXT, population TEXT);
+"""
+
+_COLUMNS = [item.name for item in fields(Candidate)]
+# Not INSERT OR REPLACE, which would move the row to the end of the order in which candidates came.
+_UPSERT = (
+    f"INSERT INTO candidates ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
+
+
+class Archive:
+    """All evaluations, candidates and generations of one run."""
+
+    def __init__(self, path: Path, data: DataSpec) -> None:
+        """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
+        self.data = data
+        self.path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not self._tables():
+                self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            elif version != FORMAT:
+                raise EvolossError(
+                    f"{path} has the format {version}, this evoloss reads {FORMAT}: use the one of the run"
+                )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise EvolossError(f"{path} cannot be opened as the archive of a run: {error}") from None
+
+    def _tables(self) -> list[Any]:
+        return self._connection.execute("SELECT name FROM sqlite_master").fetchall()
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        self._connection.close()
+
+    # Evaluations
+
+    def find(self, job: Job) -> Evaluation | None:
+        """The finished evaluation of this job, or None."""
+        query = (
+            "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
+            "WHERE key = ? AND protocol = ? AND seed = ?"
+        )
+        row = self._connection.execute(query, (job.key, protocol(job, self.data), job.seed)).fetchone()
+        if row is None:
+            return None
+        status, detail, score, test_score, scale, negate, fingerprint, seconds = row
+        known = tuple(json.loads(fingerprint))
+        return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Store one finished evaluation, in a transaction of its own."""
+        job = evaluation.job
+        row = (
+            job.key,
+            protocol(job, self.data),
+            job.seed,
+            job.task,
+            job.budget.learning_rate if job.budget else None,
+            evaluation.status,
+            evaluation.detail,
+            evaluation.score,
+            evaluation.test_score,
+            evaluation.scale,
+            evaluation.negate,
+            json.dumps(evaluation.fingerprint),
+            evaluation.seconds,
+        )
+        self._connection.execute(f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
+
+    def spent(self) -> tuple[int, float]:
+        """How many trainings there were, and their seconds in all."""
+        query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"
+        return self._connection.execute(query).fetchone()
+
+    # Generations
+
+    def end_generation(self, row: Generation, changed: Iterable[Candidate], population: list[list[Any]]) -> None:
+        """Store what a generation changed, its row, and the population that the next one breeds from."""
+        values = [_candidate_row(candidate) for candidate in changed]
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN")
+            cursor.executemany(_UPSERT, values)
+            stored = (row.generation, json.dumps(asdict(row)), json.dumps(population))
+            cursor.execute("INSERT OR REPLACE INTO generations VALUES (?, ?, ?)", stored)
+            cursor.execute("COMMIT")
+
+    def generations(self) -> list[Generation]:
+        """All finished generations, in order."""
+        rows = self._connection.execute("SELECT row FROM generations ORDER BY generation")
+        return [Generation(**json.loads(row)) for (row,) in rows]
+
+    def population(self) -> list[list[Any]]:
+        """What the last finished generation left: (key, tree) pairs."""
+        query = "SELECT population FROM generations ORDER BY generation DESC LIMIT 1"
+        row = self._connection.execute(query).fetchone()
+        return json.loads(row[0]) if row else []
+
+    def candidates(self) -> list[Candidate]:
+        """All candidates of the finished generations, in the order in which they came."""
+        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates ORDER BY rowid"
+        return [_candidate(row) for row in self._connection.execute(query)]
+
+
+def _candidate_row(candidate: Candidate) -> list[Any]:
+    packed = {"parents", "fingerprint", "scores"}
+    values = ((name, getattr(candidate, name)) for name in _COLUMNS)
+    return [json.dumps(value) if name in packed else value for name, value in values]
+
+
+def _candidate(row: tuple[Any, ...]) -> Candidate:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["status"] = Status(values["status"])
+    values["parents"] = tuple(json.loads(values["parents"]))
+    values["fingerprint"] = tuple(json.loads(values["fingerprint"]))
+    values["scores"] = {int(seed): score for seed, score in json.loads(values["scores"]).items()}
+    return Candidate(**values)

@@ -1,0 +1,381 @@
+"""The loop: vary, dedupe, evaluate, select.
+
+A generation follows from the run's seed, its number and what the finished generations left, and from nothing else: not
+from time, the number of workers, or the order in which they answer. That is what makes a resumed run end as one that
+was never interrupted.
+"""
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from evoloss.archive import Archive
+from evoloss.baselines import BASELINES, family
+from evoloss.config import RunConfig, Rung
+from evoloss.duplicates import Fingerprints
+from evoloss.errors import EvolossError
+from evoloss.expression import Expression
+from evoloss.records import Budget, Candidate, Evaluation, Generation, Job, Status, derive_seed
+from evoloss.tree import Grammar, Individual, seeded
+from evoloss.workers import Pool
+
+VARY_ATTEMPTS = 10  # tries for a child whose formula is new, before a known one is accepted
+INITIAL_ROUNDS = 20  # of drawing and screening until the first population is full
+SETTLE_ROUNDS = 20  # of seeds for the winners at the end
+SCREEN_LIMIT = 60.0  # seconds, for formulas that hang
+
+log = logging.getLogger("evoloss")
+
+
+class TimeIsUpError(Exception):
+    """The time limit of this session has passed; the archive has all that is finished."""
+
+
+@dataclass
+class Progress:
+    """What a person watching wants to know."""
+
+    generations: int
+    started: float
+    generation: int = 0
+    phase: str = ""
+    done: int = 0
+    due: int = 0
+    trained: int = 0
+    cached: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    best: Candidate | None = None
+    references: dict[str, Candidate] = field(default_factory=dict)
+    finished: Generation | None = None
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass
+class _Member:
+    """A candidate and its tree; baselines that the grammar cannot express have none and do not breed."""
+
+    candidate: Candidate
+    tree: Individual | None
+
+
+class Search:
+    """One search, from where its archive stands to its last generation."""
+
+    def __init__(self, config: RunConfig, archive: Archive, pool: Pool, watch: Watch = lambda _: None) -> None:
+        self.config = config
+        self.archive = archive
+        self.pool = pool
+        self.watch = watch
+        self.evolution = config.space.evolution
+        self.rungs = config.space.rungs_for(config.proxy)
+        self.grammar = Grammar(config.space)
+        self.candidates: dict[str, Candidate] = {}
+        self.population: list[Individual] = []
+        self.fingerprints = Fingerprints()
+        self.changed: dict[str, Candidate] = {}
+        self.tally: Counter[str] = Counter()
+        self.progress = Progress(config.generations, time.monotonic())
+        limit = config.time_limit
+        self.deadline = math.inf if limit is None else time.monotonic() + limit
+
+    def run(self) -> None:
+        """Search to the last generation. Raises `TimeIsUpError` at the time limit; `run` again continues."""
+        self._restore()
+        finished = self.archive.generations()
+        for number in range(len(finished), self.config.generations + 1):
+            self._generation(number)
+        self._settle()
+
+    def _restore(self) -> None:
+        for candidate in self.archive.candidates():
+            self.candidates[candidate.key] = candidate
+            if candidate.fingerprint and candidate.status is not Status.DUPLICATE:
+                self.fingerprints.add(candidate.key, candidate.fingerprint)
+        for key, names in self.archive.population():
+            tree = self.grammar.load(names)
+            tree.expression = Expression(self.candidates[key].expression)
+            self.population.append(tree)
+        self._update_fitness()
+
+    # One generation
+
+    def _generation(self, number: int) -> None:
+        start = time.monotonic()
+        self.changed, self.tally = {}, Counter()
+        self.progress.generation = number
+        newcomers = self._initial() if number == 0 else self._offspring(number)
+        self._climb(newcomers)
+        self._select([member.tree for member in newcomers if member.tree is not None])
+        self._reseed(self._leaders() + self._references())
+        self._update_fitness()
+        self._end(number, time.monotonic() - start)
+
+    def _initial(self) -> list[_Member]:
+        """The baselines, the user's seeds, and random trees until the population is full of losses worth training."""
+        members = self._screened([self._seed_member(name, text) for name, text in self._seeds().items()], 0)
+        for turn in range(INITIAL_ROUNDS):
+            if sum(member.tree is not None for member in members) >= self.config.population:
+                break
+            with seeded(derive_seed(self.config.seed, "initial", turn)):
+                trees = [self.grammar.draw(index) for index in range(self.config.population)]
+            drawn = [member for tree in trees if (member := self._member(tree, 0)) and self._is_new(member)]
+            members += self._screened(drawn, 0)
+        return members
+
+    def _seeds(self) -> dict[str, str]:
+        names = dict.fromkeys(("ce", "ngl", *self.config.space.seeds))
+        own = {f"seed-{number}": text for number, text in enumerate(self.config.seed_expressions, 1)}
+        return {name: BASELINES[name].expression for name in names} | own
+
+    def _seed_member(self, name: str, text: str) -> _Member:
+        expression = Expression.parse(text)
+        tree = None
+        try:
+            tree = self.grammar.individual(expression)
+        except EvolossError as error:
+            log.warning("%s is scored but does not breed: %s", name, error)
+        return _Member(_candidate(expression, 0, name=name), tree)
+
+    def _offspring(self, number: int) -> list[_Member]:
+        """New formulas bred from the population, screened. A known one is looked up, not evaluated again."""
+        children: dict[str, _Member] = {}
+        with seeded(derive_seed(self.config.seed, "generation", number)):
+            for _ in range(self.config.population - min(self.evolution.elites, self.config.population - 1)):
+                for _ in range(VARY_ATTEMPTS):
+                    child = self._member(self.grammar.vary(self.population), number)
+                    if child is None:
+                        continue
+                    if child.candidate.key not in children and self._is_new(child):
+                        children[child.candidate.key] = child
+                        break
+                    self.tally["cached"] += 1
+        return self._screened(list(children.values()), number)
+
+    def _member(self, tree: Individual, number: int) -> _Member | None:
+        """The candidate of a tree, or None where its formula has no canonical form or sees too little."""
+        try:
+            tree.expression = self.grammar.expression(tree)
+        except EvolossError:
+            self._reject("no canonical form")
+            return None
+        if missing := tree.expression.missing:
+            self._reject(missing)
+            return None
+        return _Member(_candidate(tree.expression, number, tree.parents), tree)
+
+    def _is_new(self, member: _Member) -> bool:
+        return member.candidate.key not in self.candidates
+
+    def _reject(self, cause: str) -> None:
+        self.tally["rejected"] += 1
+        self.progress.rejected[cause] += 1
+
+    # Screens and duplicates
+
+    def _screened(self, members: list[_Member], number: int) -> list[_Member]:
+        """Those worth training. A loss that learns with the other sign takes part negated, as a formula of its own."""
+        members = list({member.candidate.key: member for member in members}.values())
+        jobs = [self._job(member.candidate, "screen") for member in members]
+        answers = self._evaluate("screening", jobs)
+        kept: list[_Member] = []
+        negated: list[_Member] = []
+        for member, job in zip(members, jobs, strict=True):
+            answer, candidate = answers[job], member.candidate
+            candidate.seconds += answer.seconds
+            self._register(candidate)
+            if answer.negate:
+                candidate.status, candidate.detail = Status.REJECTED, "sign: learns when negated"
+                negated += self._negated(member, number)
+            elif answer.status is not Status.OK:
+                candidate.status, candidate.detail = answer.status, answer.detail
+                self._reject(answer.detail.partition(":")[0] or answer.status)
+            elif twin := self.fingerprints.find(answer.fingerprint):
+                candidate.status, candidate.detail = Status.DUPLICATE, twin
+                candidate.scale, candidate.fingerprint = answer.scale, answer.fingerprint
+                self.tally["duplicates"] += 1
+            else:
+                candidate.scale, candidate.fingerprint = answer.scale, answer.fingerprint
+                self.fingerprints.add(candidate.key, answer.fingerprint)
+                kept.append(member)
+        return kept + self._screened(negated, number) if negated else kept
+
+    def _negated(self, member: _Member, number: int) -> list[_Member]:
+        if member.tree is None or member.candidate.name:
+            self._reject("sign")
+            return []
+        tree = self.grammar.negated(member.tree)
+        negated = self._member(tree, number) if tree is not None else None
+        if negated is None or not self._is_new(negated):
+            self.tally["cached"] += 1
+            return []
+        return [negated]
+
+    def _register(self, candidate: Candidate) -> None:
+        self.candidates[candidate.key] = self.changed[candidate.key] = candidate
+
+    # Rungs
+
+    def _climb(self, members: list[_Member]) -> None:
+        """Successive halving (Jamieson and Talwalkar 2016) over the rungs; seeds go all the way."""
+        contenders = [member.candidate for member in members]
+        for index, rung in enumerate(self.rungs):
+            if index:
+                contenders = _promoted(contenders, rung.keep)
+            self._train_rung(contenders, index, rung)
+        self.tally["evaluated"] += len(members)
+        self.tally["diverged"] += sum(member.candidate.status is not Status.OK for member in members)
+
+    def _train_rung(self, contenders: list[Candidate], index: int, rung: Rung) -> None:
+        jobs = {(c.key, b.learning_rate): self._job(c, "train", b) for c in contenders for b in rung.budgets()}
+        answers = self._evaluate(f"rung {index + 1} of {len(self.rungs)}", jobs.values())
+        before = self.rungs[index - 1] if index else rung
+        same_budget = index > 0 and (before.samples, before.epochs) == (rung.samples, rung.epochs)
+        for candidate in contenders:
+            results = {rate: answers[jobs[candidate.key, rate]] for rate in rung.rates}
+            candidate.seconds += sum(answer.seconds for answer in results.values())
+            scores = {rate: answer.score for rate, answer in results.items() if answer.score is not None}
+            if same_budget and candidate.rate is not None:
+                scores[candidate.rate] = candidate.scores[0]
+            candidate.rung = index
+            if scores:
+                candidate.rate = max(sorted(scores), key=lambda rate: scores[rate])
+                candidate.scores = {0: scores[candidate.rate]}
+            else:
+                last = results[rung.rates[-1]]
+                candidate.status, candidate.detail = last.status, f"rung {index + 1}: {last.detail}"
+
+    def _reseed(self, leaders: Iterable[Candidate]) -> bool:
+        """Train each of those on one further seed, at its best rate. False where all have their seeds already."""
+        last = len(self.rungs) - 1
+        jobs: dict[str, Job] = {}
+        for candidate in leaders:
+            due = candidate.rung == last and len(candidate.scores) < self.evolution.max_seeds
+            if due and candidate.fitness is not None:
+                budget = next(b for r in self.rungs[::-1] for b in r.budgets() if b.learning_rate == candidate.rate)
+                jobs[candidate.key] = self._job(candidate, "train", budget, seed=len(candidate.scores))
+        answers = self._evaluate("further seeds", jobs.values())
+        for key, job in jobs.items():
+            candidate, answer = self.candidates[key], answers[job]
+            self.changed[key] = candidate
+            candidate.seconds += answer.seconds
+            if answer.score is None:
+                candidate.status, candidate.detail = answer.status, f"seed {len(candidate.scores)}: {answer.detail}"
+            else:
+                candidate.scores[len(candidate.scores)] = answer.score
+        return bool(jobs)
+
+    def _settle(self) -> None:
+        """Give the winners all their seeds; who leads by one lucky seed is found out and overtaken."""
+        self.changed = {}
+        for _ in range(SETTLE_ROUNDS):
+            if not self._reseed(sorted(self._living(), key=lambda c: c.rank)[: self.evolution.elites]):
+                break
+        finished = self.archive.generations()
+        if self.changed and finished:
+            self.archive.end_generation(finished[-1], self.changed.values(), self.archive.population())
+
+    # Selection
+
+    def _living(self) -> list[Candidate]:
+        return [candidate for candidate in self.candidates.values() if candidate.fitness is not None]
+
+    def _leaders(self) -> list[Candidate]:
+        members = [self.candidates[tree.expression.key] for tree in self.population]
+        return sorted(members, key=lambda candidate: candidate.rank)[: self.evolution.elites]
+
+    def _references(self) -> list[Candidate]:
+        return [candidate for candidate in self.candidates.values() if candidate.name in ("ce", "ngl")]
+
+    def _select(self, newcomers: list[Individual]) -> None:
+        """Elites, then the newcomers, best first; the old population fills what they leave."""
+
+        def ranked(trees: Iterable[Individual]) -> list[Individual]:
+            alive = [tree for tree in trees if self.candidates[tree.expression.key].fitness is not None]
+            return sorted(alive, key=lambda tree: self.candidates[tree.expression.key].rank)
+
+        elites = ranked([*self.population, *newcomers])[: self.evolution.elites]
+        chosen = {tree.expression.key: tree for tree in [*elites, *ranked(newcomers), *ranked(self.population)]}
+        self.population = list(chosen.values())[: self.config.population]
+        if not self.population:
+            raise EvolossError(
+                "no loss of this search space survived its first trainings: see the statuses in the archive, "
+                "and widen the space or give --seed-expr"
+            )
+
+    def _update_fitness(self) -> None:
+        for tree in self.population:
+            candidate = self.candidates[tree.expression.key]
+            if candidate.fitness is None:
+                tree.fitness.values = (-1, 0)
+            else:
+                tree.fitness.values = (candidate.rung, candidate.fitness)
+
+    # Jobs
+
+    def _job(self, candidate: Candidate, task: str, budget: Budget | None = None, seed: int = 0) -> Job:
+        number = derive_seed(self.config.seed, "training", seed)
+        limit = budget.time_limit if budget else SCREEN_LIMIT
+        scale = 1.0 if candidate.scale is None else candidate.scale
+        return Job(
+            task, candidate.key, candidate.expression, self.config.proxy, number, budget, scale, ("select",), limit
+        )
+
+    def _evaluate(self, phase: str, jobs: Iterable[Job]) -> dict[Job, Evaluation]:
+        """The evaluations of all jobs: from the archive where they are there, else from the workers, stored at once."""
+        jobs = list(jobs)
+        answers = {job: known for job in jobs if (known := self.archive.find(job))}
+        self.progress.phase, self.progress.done, self.progress.due = phase, len(answers), len(jobs)
+        for evaluation in self.pool([job for job in jobs if job not in answers]):
+            self.archive.add(evaluation)
+            answers[evaluation.job] = evaluation
+            self.progress.done += 1
+            self.progress.trained += evaluation.job.task == "train"
+            self.watch(self.progress)
+            if time.monotonic() > self.deadline:
+                raise TimeIsUpError
+        return answers
+
+    def _end(self, number: int, seconds: float) -> None:
+        leaders = self._leaders()
+        last = len(self.rungs) - 1
+        scores = [c.fitness for t in self.population if (c := self.candidates[t.expression.key]).rung == last]
+        finished = [score for score in scores if score is not None]
+        references = {candidate.name: candidate for candidate in self._references()}
+        row = Generation(
+            generation=number,
+            evaluated=self.tally["evaluated"],
+            cached=self.tally["cached"],
+            duplicates=self.tally["duplicates"],
+            rejected=self.tally["rejected"],
+            diverged=self.tally["diverged"],
+            best_fitness=leaders[0].fitness,
+            mean_fitness=math.fsum(finished) / len(finished) if finished else None,
+            best_expression=leaders[0].expression,
+            ce_fitness=references["ce"].fitness if "ce" in references else None,
+            ngl_fitness=references["ngl"].fitness if "ngl" in references else None,
+            seconds=round(seconds, 2),
+        )
+        population = [[tree.expression.key, self.grammar.dump(tree)] for tree in self.population]
+        self.archive.end_generation(row, self.changed.values(), population)
+        self.progress.cached += self.tally["cached"]
+        self.progress.best, self.progress.references, self.progress.finished = leaders[0], references, row
+        self.watch(self.progress)
+        self.progress.finished = None
+
+
+def _candidate(expression: Expression, generation: int, parents: tuple[str, ...] = (), name: str = "") -> Candidate:
+    kind = family(expression.variables)
+    return Candidate(expression.key, expression.text, expression.complexity, kind, name, generation, parents)
+
+
+def _promoted(contenders: list[Candidate], keep: float) -> list[Candidate]:
+    """The baselines, and the best share of the others."""
+    alive = sorted((c for c in contenders if c.fitness is not None), key=lambda candidate: candidate.rank)
+    others = [candidate for candidate in alive if not candidate.name]
+    chosen = {candidate.key for candidate in others[: math.ceil(keep * len(others))]}
+    return [candidate for candidate in alive if candidate.name or candidate.key in chosen]

@@ -1,0 +1,112 @@
+"""What a person, or a program, sees of a running search."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evoloss.records import Candidate, Generation
+from evoloss.search import Progress, Watch
+
+REFRESH = 4  # a second
+
+
+@contextlib.contextmanager
+def watching(style: str, console: Console) -> Iterator[Watch]:
+    """How progress is shown: "live" in a terminal, "lines" elsewhere, "json" for machines, "quiet"."""
+    if style == "live":
+        with Live(console=console, refresh_per_second=REFRESH, transient=False) as live:
+            # The picture is made when it is shown, not at every evaluation.
+            yield lambda progress: live.update(_Picture(progress))
+    else:
+        show = _STYLES[style]
+        yield lambda progress: show(progress, progress.finished) if progress.finished else None
+
+
+def _json(progress: Progress, row: Generation) -> None:
+    record = asdict(row) | {"trained": progress.trained, "rejected_by": dict(progress.rejected)}
+    print(json.dumps(record), flush=True)
+
+
+def _line(progress: Progress, row: Generation) -> None:
+    print(
+        f"generation {row.generation}/{progress.generations}: {row.evaluated} evaluated, {row.rejected} rejected, "
+        f"{row.duplicates} duplicates, best {accuracy(row.best_fitness)} (cross-entropy {accuracy(row.ce_fitness)}, "
+        f"NGL {accuracy(row.ngl_fitness)}) {row.best_expression}",
+        flush=True,
+    )
+
+
+_STYLES: dict[str, Callable[[Progress, Generation], None]] = {
+    "lines": _line,
+    "json": _json,
+    "quiet": lambda progress, row: None,
+}
+
+
+def style_for(quiet: bool, as_json: bool) -> str:
+    """The style that fits the options and the terminal."""
+    if quiet or as_json:
+        return "json" if as_json else "quiet"
+    return "live" if sys.stdout.isatty() else "lines"
+
+
+def accuracy(value: float | None) -> str:
+    """A fraction to four digits, or a dash."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+class _Picture:
+    """The state of a search as a few calm lines."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __rich__(self) -> Group:
+        progress = self.progress
+        elapsed = time.monotonic() - progress.started
+        generations = progress.generations + 1
+        share = (progress.generation + progress.done / max(progress.due, 1) * 0.5) / generations
+        left = f", about {duration(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            f"generation {progress.generation} of {progress.generations}",
+            ProgressBar(total=1.0, completed=share, width=30),
+            f"{duration(elapsed)}{left}",
+        )
+        rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 else ""
+        rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.most_common(5))
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row("now", f"{progress.phase}: {progress.done} of {progress.due}")
+        facts.add_row("trained", f"{progress.trained}  {rate}")
+        facts.add_row("known already", str(progress.cached))
+        facts.add_row("rejected", rejected or "none")
+        return Group(head, facts, _standing(progress))
+
+
+def _standing(progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, Candidate | None]] = [("best", progress.best)]
+    rows += [(name, progress.references.get(name)) for name in ("ce", "ngl")]
+    for name, candidate in rows:
+        if candidate is not None:
+            seeds = f"{len(candidate.scores)} seed{'s' * (len(candidate.scores) != 1)}"
+            formula = Text(candidate.expression, overflow="ellipsis", no_wrap=True)
+            table.add_row(name, accuracy(candidate.fitness), seeds, formula)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """`1 h 05 min`, `3 min 20 s` or `12 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,163 @@
+"""Jobs in, evaluations out as they finish. The only file that imports Ray.
+
+`open_pool` gives a function from jobs to an iterator of evaluations. Whatever happens to a worker, every job comes back
+exactly once: as timeout where it overran its limit, as lost where three workers died of it.
+"""
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evoloss.errors import EvolossError
+from evoloss.records import Evaluation, Job, Status
+
+if TYPE_CHECKING:
+    from evoloss.data import Dataset
+
+Pool = Callable[[Iterable[Job]], Iterator[Evaluation]]
+
+MAX_DEATHS = 3  # of workers on the same job, before the job is blamed
+GRACE = 60.0  # seconds beyond its limit after which a worker that does not answer is killed
+POLL = 1.0  # seconds between looks at the clock while waiting
+
+
+@contextlib.contextmanager
+def open_pool(dataset: "Dataset", workers: int | None = None, address: str | None = None, device: str = "cpu"):
+    """A pool of `workers` processes (None: one a core), or of this process for 0; closed at the end.
+
+    `address` joins a running Ray cluster instead of starting one on this machine.
+    """
+    if workers == 0:
+        yield _in_process(dataset, device)
+        return
+    with _ray(workers, address, dataset) as (ray, count):
+        pool = _RayPool(ray, ray.put(dataset), count, device)
+        try:
+            yield pool.run
+        finally:
+            pool.close()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_process(dataset: "Dataset", device: str) -> Pool:
+    from evoloss.evaluate import evaluate, prepare
+
+    workbench = prepare(dataset, device)
+    return lambda jobs: (evaluate(job, workbench) for job in jobs)
+
+
+@contextlib.contextmanager
+def _ray(workers: int | None, address: str | None, dataset: "Dataset") -> Iterator[tuple[Any, int]]:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+            count = workers or int(ray.cluster_resources().get("CPU", 1))
+        else:
+            count = workers or cores()
+            size = sum(split.images.nbytes + split.labels.nbytes for split in dataset.splits.values())
+            store = max(2 * size, 128 * 2**20)
+            ray.init(num_cpus=count, object_store_memory=store, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+        problem = str(error).strip().splitlines()[0]
+        raise EvolossError(f"cannot {where}: {problem}; --workers 0 runs without Ray") from None
+    try:
+        yield ray, count
+    finally:
+        ray.shutdown()
+
+
+class _Worker:
+    """What runs in a worker process."""
+
+    def __init__(self, dataset: "Dataset", device: str) -> None:
+        from evoloss.evaluate import prepare
+
+        self.workbench = prepare(dataset, device)
+
+    def evaluate(self, job: Job) -> Evaluation:
+        from evoloss.evaluate import evaluate
+
+        return evaluate(job, self.workbench)
+
+
+@dataclass
+class _Running:
+    """A job on a worker."""
+
+    actor: Any
+    job: Job
+    deadline: float
+
+
+class _RayPool:
+    def __init__(self, ray: Any, dataset: Any, count: int, device: str) -> None:
+        self.ray = ray
+        self.count = count
+        gpus = 1 / count if device.startswith("cuda") else 0
+        actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
+        self.start = lambda: actor_class.remote(dataset, device)
+        self.idle: list[Any] = [self.start() for _ in range(count)]
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Evaluation]:
+        """Evaluations in the order in which they finish."""
+        waiting = deque(jobs)
+        deaths: dict[Job, int] = {}
+        running: dict[Any, _Running] = {}
+        try:
+            while waiting or running:
+                while waiting and self.idle:
+                    self._submit(self.idle.pop(), waiting.popleft(), running)
+                finished, _ = self.ray.wait(list(running), num_returns=1, timeout=POLL)
+                for reference in finished:
+                    yield from self._collect(running.pop(reference), reference, deaths, waiting)
+                for reference in [r for r, task in running.items() if time.monotonic() > task.deadline]:
+                    yield self._overrun(running.pop(reference))
+        finally:
+            for task in running.values():  # the caller stopped early: what runs is of no use to anyone
+                self._replace(task.actor)
+
+    def close(self) -> None:
+        for actor in self.idle:
+            self.ray.kill(actor)
+
+    def _submit(self, actor: Any, job: Job, running: dict[Any, _Running]) -> None:
+        running[actor.evaluate.remote(job)] = _Running(actor, job, time.monotonic() + job.time_limit + GRACE)
+
+    def _collect(
+        self, task: _Running, reference: Any, deaths: dict[Job, int], waiting: deque[Job]
+    ) -> Iterator[Evaluation]:
+        try:
+            evaluation = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            self._replace(task.actor)
+            deaths[task.job] = deaths.get(task.job, 0) + 1
+            if deaths[task.job] < MAX_DEATHS:
+                waiting.appendleft(task.job)
+            else:
+                problem = str(error).strip().splitlines()[0]
+                yield Evaluation(task.job, Status.LOST, f"{MAX_DEATHS} workers died of it: {problem}")
+        else:
+            self.idle.append(task.actor)
+            yield evaluation
+
+    def _overrun(self, task: _Running) -> Evaluation:
+        self._replace(task.actor)
+        return Evaluation(task.job, Status.TIMEOUT, f"no answer within {task.job.time_limit + GRACE:g} s")
+
+    def _replace(self, actor: Any) -> None:
+        self.ray.kill(actor)
+        self.idle.append(self.start())
