@@ -30,8 +30,8 @@ def loss(
 ) -> "Loss":
     """A formula as a `torch.nn.Module` that drops in for `nn.CrossEntropyLoss`.
 
-    Call it as `loss(logits, target)`, or `loss(logits, target, embeddings)` where the formula sees distances; shapes and
-    options are those of `evoloss.lower.Loss`. `scale` is the column of that name in a hall of fame: with it, a loss
+    Call it as `loss(logits, target)`, or `loss(logits, target, embeddings)` where the formula sees distances; shapes
+    and options are those of `evoloss.lower.Loss`. `scale` is the column of that name in a hall of fame: with it, a loss
     begins with gradients as long as cross-entropy's. Raises `ValueError` for a formula outside the language.
     """
     from evoloss.expression import Expression

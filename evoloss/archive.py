@@ -1,4 +1,4 @@
-"""The run's SQLite file, the truth of a run: every finished evaluation at once, candidates and population per generation.
+"""The run's SQLite file, the truth of a run: each evaluation as it finishes, the population per generation.
 
 Results are stored as they come, one transaction each. Candidates and population are stored together when a generation
 ends, so that a run cut off inside a generation starts that generation again and finds its finished evaluations here.
@@ -103,7 +103,8 @@ class Archive:
     def spent(self) -> tuple[int, float]:
         """How many trainings there were, and their seconds in all."""
         query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"
-        return self._connection.execute(query).fetchone()
+        count, seconds = self._connection.execute(query).fetchone()
+        return count, seconds
 
     # Generations
 

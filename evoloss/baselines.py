@@ -30,7 +30,7 @@ _ROWS = (
         "exp(2.4092 - p*(1 + y)) - cos(cos(sin(p)))",
         "classification",
         "Akhmedova & Körber 2024, arXiv:2404.12948",
-        "found by genetic programming; summed over classes where the authors' torch code takes the mean: K times theirs",
+        "found by genetic programming; summed over classes, where the authors' torch code takes the mean: K times it",
     ),
     Baseline(
         "contrastive",

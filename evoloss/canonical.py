@@ -44,18 +44,25 @@ class _Opaque(sympy.Function):
 
 
 class sigmoid(_Opaque):
+    """1/(1 + exp(-x))."""
+
     is_positive = True
 
 
 class softplus(_Opaque):
+    """log(1 + exp(x))."""
+
     is_positive = True
 
 
 class relu(_Opaque):
+    """The positive part."""
+
     is_nonnegative = True
 
     @classmethod
     def eval(cls, argument: Any) -> Any:
+        """A part that is never negative is itself."""
         return argument if argument.is_nonnegative else None
 
 
@@ -73,11 +80,11 @@ class _Lattice(_Opaque):
 
 
 class maximum(_Lattice):
-    pass
+    """The larger one."""
 
 
 class minimum(_Lattice):
-    pass
+    """The smaller one."""
 
 
 _SYMBOLS = {
@@ -256,13 +263,16 @@ def _negated(term: Node) -> Node:
     """-term, with the sign on the first factor, where a reader and Python's grammar put it."""
     if isinstance(term, float):
         return -term
-    if isinstance(term, tuple) and term[0] in ("mul", "div"):
-        return (term[0], _negated(term[1]), term[2])
+    if isinstance(term, tuple) and len(term) == 3 and term[0] in ("mul", "div"):
+        name, left, right = term
+        return (name, _negated(left), right)
     return ("neg", term)
 
 
 def _product(factors: tuple[Any, ...]) -> Node:
-    coefficient, above, below = 1.0, [], []
+    coefficient = 1.0
+    above: list[Node] = []
+    below: list[Node] = []
     for factor in factors:
         inverse = factor.is_Pow and factor.exp.is_Number and factor.exp < 0
         node = _to_node(factor.base**-factor.exp if inverse else factor)

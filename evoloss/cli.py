@@ -13,7 +13,6 @@ import typer
 from evoloss.errors import EvolossError
 
 if TYPE_CHECKING:
-    from evoloss.config import RunConfig
     from evoloss.playoff import Standing
 
 app = typer.Typer(
@@ -339,7 +338,7 @@ def _seconds(text: str | None) -> float | None:
     """`90`, `90s`, `45m` or `2h` in seconds."""
     if text is None:
         return None
-    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], None)
+    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
     try:
         seconds = float(text[:-1]) * factor if factor else float(text)
     except ValueError:

@@ -1,6 +1,7 @@
-"""What a search space file and the command line may say, validated; an unknown key is an error that names the nearest."""
+"""What a search space file and the command line may say, validated; an unknown key names the nearest known one."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -103,7 +104,12 @@ class SearchSpace(_Model):
     @field_validator("variables", "reductions", "operators", "seeds")
     @classmethod
     def _known(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        known = {"variables": VARIABLES, "reductions": REDUCTIONS, "operators": OPERATORS, "seeds": BASELINES}
+        known: dict[str, Mapping[str, object]] = {
+            "variables": VARIABLES,
+            "reductions": REDUCTIONS,
+            "operators": OPERATORS,
+            "seeds": BASELINES,
+        }
         table = known[info.field_name]
         for name in names:
             if name not in table:

@@ -36,6 +36,7 @@ class Expression:
 
     @functools.cached_property
     def node(self) -> Node:
+        """The syntax tree."""
         return read(self.text)
 
     @functools.cached_property
@@ -45,10 +46,12 @@ class Expression:
 
     @functools.cached_property
     def variables(self) -> frozenset[str]:
+        """The names of `operators.VARIABLES` in the formula."""
         return frozenset(name for name in _walk(self.node) if name in VARIABLES)
 
     @property
     def layouts(self) -> frozenset[str]:
+        """The layouts of these variables."""
         return frozenset(layout for name in self.variables if (layout := VARIABLES[name].layout))
 
     @functools.cached_property
@@ -58,6 +61,7 @@ class Expression:
 
     @property
     def latex(self) -> str:
+        """The formula in LaTeX."""
         return to_latex(self.node)
 
     @property
@@ -70,10 +74,12 @@ class Expression:
 
     @property
     def sees_logits(self) -> bool:
+        """Whether the loss depends on the logits: the model is then judged by their argmax."""
         return bool(self.variables & {"p", "z"})
 
     @property
     def sees_embeddings(self) -> bool:
+        """Whether the loss needs embeddings."""
         return bool(self.variables & {"d", "D", "Dp", "Dn"})
 
     @property
@@ -90,6 +96,6 @@ def _walk(node: Node) -> Iterator[str]:
     if isinstance(node, tuple):
         yield node[0]
         for child in node[1:]:
-            yield from _walk(child)  # type: ignore[arg-type]
+            yield from _walk(child)
     else:
         yield node if isinstance(node, str) else "constant"

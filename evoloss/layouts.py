@@ -43,25 +43,30 @@ class Batch:
 
     @functools.cached_property
     def z(self) -> Tensor:
+        """Logits [N, K]."""
         assert self.logits is not None
         return self.logits
 
     @functools.cached_property
     def p(self) -> Tensor:
+        """Softmax probabilities [N, K], at least 1e-7."""
         return self.z.softmax(1).clamp(FLOOR, 1)
 
     @functools.cached_property
     def log_p(self) -> Tensor:
+        """Their logarithm [N, K], by log-softmax: exact where `p` is clamped."""
         return self.z.log_softmax(1)
 
     @functools.cached_property
     def y(self) -> Tensor:
+        """Targets [N, K], one-hot or soft."""
         if self.soft is not None:
             return self.soft.to(self.floats.dtype)
         return functional.one_hot(self.labels, self.num_classes).to(self.floats.dtype)
 
     @functools.cached_property
     def d(self) -> Tensor:
+        """Distances [N, K] to the centers; those of classes that are absent get no gradient."""
         assert self.embeddings is not None
         assert self.centers is not None
         present = (self.y > 0).any(0).unsqueeze(1)
@@ -80,10 +85,12 @@ class Batch:
 
     @functools.cached_property
     def D(self) -> Tensor:  # noqa: N802
+        """Distances [N, N - 1] of each sample to every other."""
         return _off_diagonal(self._all_pairs)
 
     @functools.cached_property
     def Y(self) -> Tensor:  # noqa: N802
+        """1 [N, N - 1] where the classes agree, else 0."""
         return _off_diagonal(self._agree).to(self.floats.dtype)
 
     @functools.cached_property
@@ -102,11 +109,13 @@ class Batch:
 
     @functools.cached_property
     def Dp(self) -> Tensor:  # noqa: N802
+        """Distances [T] from anchors to positives."""
         anchor, positive, _ = self._triplets
         return self._all_pairs[anchor, positive]
 
     @functools.cached_property
     def Dn(self) -> Tensor:  # noqa: N802
+        """Distances [T] from anchors to negatives."""
         anchor, _, negative = self._triplets
         return self._all_pairs[anchor, negative]
 

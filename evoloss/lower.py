@@ -22,14 +22,14 @@ from evoloss.syntax import Node
 
 
 class Loss(nn.Module):
-    """A loss formula as a module: `loss(logits, target)` or, for losses of distances, `loss(logits, target, embeddings)`.
+    """A formula as a module: `loss(logits, target)`, or `loss(logits, target, embeddings)` for losses of distances.
 
-    Shapes: logits [B, K, ...]; target [B, ...] of class indices or [B, K, ...] of probabilities; embeddings [B, E, ...].
-    `logits` may be None where the formula sees neither `p` nor `z`. Trailing dimensions are samples.
+    Shapes: logits [B, K, ...]; target [B, ...] of class indices or [B, K, ...] of probabilities; embeddings
+    [B, E, ...]. `logits` may be None where the formula sees neither `p` nor `z`. Trailing dimensions are samples.
 
-    `weight` [K] weights classes as `nn.CrossEntropyLoss` does: with index targets a sample by its class (and the mean is
-    weighted), with probability targets each class's term. Samples of `ignore_index` count for nothing; where none is
-    left the loss is 0. `reduction` "none" and "sum" need a formula that is linear in `cls(...)` and `partner(...)`.
+    `weight` [K] weights classes as `nn.CrossEntropyLoss` does: with index targets a sample by its class (and the mean
+    is weighted), with probability targets each class's term. Samples of `ignore_index` count for nothing; where none
+    is left the loss is 0. `reduction` "none" and "sum" need a formula that is linear in `cls` and `partner`.
     `scale` multiplies the result.
 
     A formula with `d` has `centers` [K, E], drawn from N(0, 1), as a parameter: give `loss.parameters()` to an

@@ -106,4 +106,4 @@ OPERATORS = {operator.name: operator for operator in _OPERATORS}
 FUNCTIONS = {operator.name: operator for operator in _OPERATORS if not operator.symbol}
 VARIABLES = {variable.name: variable for variable in _VARIABLES}
 REDUCTIONS = {reduction.name: reduction for reduction in _REDUCTIONS}
-FIRST_REDUCTION = {r.layout: r.name for r in reversed(_REDUCTIONS)}
+FIRST_REDUCTION: dict[str, str] = {r.layout: r.name for r in reversed(_REDUCTIONS)}

@@ -1,4 +1,4 @@
-"""Losses side by side under equal budgets: the same sweep of learning rates, the same fresh seeds, then the test split."""
+"""Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split."""
 
 import math
 import statistics
@@ -120,7 +120,11 @@ def _rates(
     }
     answers = evaluate(list(jobs.values()))
     scores = {place: answers[job].score for place, job in jobs.items()}
-    return {e: max(rung.rates, key=lambda rate, e=e: scores[e, rate] or -1.0) for e in expressions}
+
+    def best(expression: Expression) -> float:
+        return max(rung.rates, key=lambda rate: scores[expression, rate] or -1.0)
+
+    return {expression: best(expression) for expression in expressions}
 
 
 def _job(expression: Expression, proxy: str, scale: float, rung: Rung, rate: float, seed: tuple[object, ...]) -> Job:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 Role = Literal["train", "select", "test"]
+Task = Literal["screen", "train"]
 
 
 class Status(StrEnum):
@@ -42,8 +43,8 @@ class DataSpec:
 class Budget:
     """One training: examples seen are `samples * epochs`, however few samples the train role has.
 
-    The number of steps is `epochs * ceil(samples / batch_size)`: a smaller train role is passed over more often, so that
-    a rung costs the same on every data set.
+    The number of steps is `epochs * ceil(samples / batch_size)`: a smaller train role is passed over more often, so
+    that a rung costs the same on every data set.
     """
 
     samples: int
@@ -60,7 +61,7 @@ class Budget:
 class Job:
     """One thing for a worker to do: screen a formula, or train a proxy with it and score `roles`."""
 
-    task: Literal["screen", "train"]
+    task: Task
     key: str
     expression: str
     proxy: str

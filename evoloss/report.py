@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -75,4 +74,4 @@ def _write(path: Path, columns: Iterable[str], rows: list[dict[str, Any]]) -> No
     writer.writerows(rows)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -112,8 +112,8 @@ def _gradients(loss: Loss, probe: Probe) -> tuple[Tensor, list[Tensor]]:
 def fingerprint(expression: Expression, num_classes: int) -> tuple[float, ...]:
     """The gradient field on the probes, in float64, up to a positive factor.
 
-    Per probe: 16 random projections of the gradient's direction, and the logarithm of its length relative to all probes.
-    Two losses that differ by a positive factor and a constant have the same numbers to about 1e-9.
+    Per probe: 16 random projections of the gradient's direction, and the logarithm of its share of the length.
+    Two losses that differ by a positive factor and a constant have the same numbers.
     """
     loss = Loss(expression, num_classes, PROBE_DIM, generator=torch.Generator().manual_seed(0)).double()
     fields = [

@@ -18,7 +18,7 @@ from evoloss.config import RunConfig, Rung
 from evoloss.duplicates import Fingerprints
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Budget, Candidate, Evaluation, Generation, Job, Status, derive_seed
+from evoloss.records import Budget, Candidate, Evaluation, Generation, Job, Status, Task, derive_seed
 from evoloss.tree import Grammar, Individual, seeded
 from evoloss.workers import Pool
 
@@ -179,7 +179,10 @@ class Search:
 
     def _screened(self, members: list[_Member], number: int) -> list[_Member]:
         """Those worth training. A loss that learns with the other sign takes part negated, as a formula of its own."""
-        members = list({member.candidate.key: member for member in members}.values())
+        distinct: dict[str, _Member] = {}
+        for member in members:
+            distinct.setdefault(member.candidate.key, member)
+        members = list(distinct.values())
         jobs = [self._job(member.candidate, "screen") for member in members]
         answers = self._evaluate("screening", jobs)
         kept: list[_Member] = []
@@ -317,7 +320,7 @@ class Search:
 
     # Jobs
 
-    def _job(self, candidate: Candidate, task: str, budget: Budget | None = None, seed: int = 0) -> Job:
+    def _job(self, candidate: Candidate, task: Task, budget: Budget | None = None, seed: int = 0) -> Job:
         number = derive_seed(self.config.seed, "training", seed)
         limit = budget.time_limit if budget else SCREEN_LIMIT
         scale = 1.0 if candidate.scale is None else candidate.scale

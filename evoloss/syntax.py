@@ -1,7 +1,7 @@
 """Formula text to and from a syntax tree of plain tuples, safely: an allow-list over Python's `ast`, never `eval`.
 
-A `Node` is a variable's name, a number, or a tuple of a function's or reduction's name and its arguments. `write` is the
-inverse of `read` on every tree that `read` can return.
+A `Node` is a variable's name, a number, or a tuple of a function's or reduction's name and its arguments. `write` is
+the inverse of `read` on every tree that `read` can return.
 """
 
 import ast
@@ -51,7 +51,7 @@ def read(text: str) -> Node:
     text = text.strip()
     for offset, character in enumerate(text):
         if not (" " <= character <= "~"):
-            raise ExpressionError(f"only printable ASCII is allowed, not {ascii(character)}", _printable(text), offset)
+            raise ExpressionError(f"only printable ASCII is allowed, not {character!a}", _printable(text), offset)
     if not text:
         raise ExpressionError("the formula is empty; cross-entropy, for instance, is `-y*log(p)`")
     reader = _Reader(text)
@@ -63,7 +63,7 @@ def read(text: str) -> Node:
 
 
 def read_macro(text: str) -> tuple[Node, tuple[str, ...]]:
-    """Parse the body of a macro: a formula of its parameters `a`, `b`, `c`; returns it and those that it uses, in order.
+    """Parse the body of a macro, a formula of parameters `a`, `b`, `c`; returns it and those that it uses.
 
     Raises `ExpressionError`; variables and reductions have no place in a macro.
     """

@@ -254,7 +254,7 @@ def _is_constant(node: Any) -> bool:
 
 def _substitute(node: Node, values: dict[str, Node]) -> Node:
     if isinstance(node, tuple):
-        return (node[0], *(_substitute(child, values) for child in node[1:]))  # type: ignore[arg-type]
+        return (node[0], *(_substitute(child, values) for child in node[1:]))
     return values.get(node, node) if isinstance(node, str) else node
 
 
@@ -288,7 +288,7 @@ def _perturb_constant(grammar: Grammar, tree: Individual) -> Individual:
 
 
 def _hoist(grammar: Grammar, tree: Individual) -> Individual:
-    """A subtree takes the place of a node above it of the same type (Kinnear 1994), which shrink cannot do in one step."""
+    """A subtree takes the place of a node above it of the same type (Kinnear 1994)."""
     inner = random.randrange(len(tree))
     kind, stop = tree[inner].ret, tree.searchSubtree(inner).stop
     above = [i for i in range(inner) if tree[i].ret is kind and tree.searchSubtree(i).stop >= stop]

@@ -26,7 +26,9 @@ POLL = 1.0  # seconds between looks at the clock while waiting
 
 
 @contextlib.contextmanager
-def open_pool(dataset: "Dataset", workers: int | None = None, address: str | None = None, device: str = "cpu"):
+def open_pool(
+    dataset: "Dataset", workers: int | None = None, address: str | None = None, device: str = "cpu"
+) -> Iterator[Pool]:
     """A pool of `workers` processes (None: one a core), or of this process for 0; closed at the end.
 
     `address` joins a running Ray cluster instead of starting one on this machine.

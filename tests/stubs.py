@@ -1,0 +1,55 @@
+"""A pool without training: scores follow from the formula and the seed, so that a search is exact and takes seconds."""
+
+import hashlib
+from contextlib import closing
+
+from evoloss.archive import Archive
+from evoloss.config import RunConfig, load_space
+from evoloss.records import Evaluation, Status
+from evoloss.search import Search
+
+
+def number(*parts):
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def stub_evaluation(job):
+    """One formula in ten is rejected, one learns negated, one in ten diverges; the fingerprint tells formulas apart."""
+    fate = number(job.task, job.key)
+    if job.task == "screen":
+        if fate < 0.1:
+            return Evaluation(job, Status.REJECTED, "flat: stub")
+        if fate < 0.2:
+            return Evaluation(job, Status.OK, negate=True)
+        fingerprint = tuple(round(number(job.key, place), 9) for place in range(4))
+        return Evaluation(job, Status.OK, scale=1.0, fingerprint=fingerprint)
+    if fate < 0.1:
+        return Evaluation(job, Status.DIVERGED, "stub")
+    quality = 0.8 + 0.1 * number(job.key) + 0.01 * number(job.key, job.seed, job.budget.learning_rate)
+    return Evaluation(job, Status.OK, score=quality, seconds=0.001)
+
+
+def stub_pool(jobs):
+    return (stub_evaluation(job) for job in jobs)
+
+
+def config(**changes):
+    values = {
+        "version": "0",
+        "dataset": "digits",
+        "proxy": "mlp",
+        "space_name": "smoke",
+        "generations": 3,
+        "population": 8,
+        "space": load_space("smoke"),
+    }
+    return RunConfig.model_validate(values | changes)
+
+
+def search(path, run_config=None, pool=stub_pool):
+    """A finished search on stubs: (candidates, generations, population)."""
+    run_config = run_config or config()
+    with closing(Archive(path, run_config.data())) as archive:
+        Search(run_config, archive, pool).run()
+        return archive.candidates(), archive.generations(), archive.population()

@@ -1,0 +1,109 @@
+import dataclasses
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from evoloss.archive import Archive
+from evoloss.errors import EvolossError
+from evoloss.records import Budget, Candidate, DataSpec, Evaluation, Generation, Job, Status, derive_seed, protocol
+
+DATA = DataSpec("digits")
+SCREEN = Job("screen", "k", "cls(-y*log(p))", "mlp", 1)
+TRAIN = Job("train", "k", "cls(-y*log(p))", "mlp", 1, Budget(100, 1, 1e-3))
+ROW = Generation(0, 1, 2, 3, 4, 5, 0.9, None, "cls(-y*log(p))", 0.8, None, 1.5)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    with closing(Archive(tmp_path / "archive.sqlite", DATA)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        Evaluation(SCREEN, Status.OK, scale=1.25, fingerprint=(0.1, -2e-9), seconds=0.5),
+        Evaluation(SCREEN, Status.OK, negate=True),
+        Evaluation(SCREEN, Status.REJECTED, "flat: no gradient"),
+        Evaluation(TRAIN, Status.OK, score=0.1 + 0.2, test_score=0.3),
+        Evaluation(TRAIN, Status.DIVERGED, "loss nan at step 10"),
+    ],
+)
+def test_an_evaluation_comes_back_as_it_was(archive, evaluation):
+    assert archive.find(evaluation.job) is None
+    archive.add(evaluation)
+    assert archive.find(evaluation.job) == evaluation
+
+
+def test_the_cache_knows_loss_protocol_and_seed_apart(archive):
+    archive.add(Evaluation(TRAIN, Status.OK, score=0.5))
+    others = [
+        dataclasses.replace(TRAIN, key="other"),
+        dataclasses.replace(TRAIN, seed=2),
+        dataclasses.replace(TRAIN, proxy="inception"),
+        dataclasses.replace(TRAIN, scale=2.0),
+        *(
+            dataclasses.replace(TRAIN, budget=dataclasses.replace(TRAIN.budget, **change))
+            for change in (
+                {"samples": 99},
+                {"epochs": 2},
+                {"learning_rate": 2e-3},
+                {"optimizer": "sgd"},
+                {"flips": True},
+            )
+        ),
+    ]
+    assert [archive.find(job) for job in others] == [None] * len(others)
+
+
+def test_a_time_limit_or_a_place_on_disk_is_no_part_of_the_protocol():
+    slow = dataclasses.replace(TRAIN, budget=dataclasses.replace(TRAIN.budget, time_limit=1.0), time_limit=2.0)
+    assert protocol(TRAIN, DATA) == protocol(slow, dataclasses.replace(DATA, data_dir="/elsewhere"))
+    assert protocol(TRAIN, DATA) != protocol(TRAIN, dataclasses.replace(DATA, label_noise=0.4))
+
+
+def test_seeds_differ_by_purpose_and_fit_torch():
+    seeds = {derive_seed(0, purpose, number) for purpose in ("weights", "batches") for number in range(100)}
+    assert len(seeds) == 200
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(0, "weights") == 133441691874178746  # the same in every process and version
+
+
+def test_generations_and_candidates_come_back_in_order(archive):
+    first = Candidate(
+        "a", "cls(-y*log(p))", 7, "classification", name="ce", scores={0: 0.5, 1: 0.75}, parents=("x", "y")
+    )
+    second = Candidate("b", "cls(-y*p)", 5, "classification", status=Status.DUPLICATE, fingerprint=(1.0,))
+    archive.end_generation(ROW, [first, second], [["a", ["cls", "0.5 ClassField"]]])
+    first.scores[2] = 0.25
+    archive.end_generation(dataclasses.replace(ROW, generation=1), [first], [])
+    assert archive.candidates() == [first, second]
+    assert archive.candidates()[0].fitness == 0.5
+    assert archive.generations() == [ROW, dataclasses.replace(ROW, generation=1)]
+    assert archive.population() == []
+
+
+def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    abandoned = Archive(path, DATA)
+    abandoned.add(Evaluation(TRAIN, Status.OK, score=0.5, seconds=2.0))
+    with closing(Archive(path, DATA)) as reader:
+        assert reader.find(TRAIN).score == 0.5
+        assert reader.spent() == (1, 2.0)
+    abandoned.close()
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(EvolossError, match="cannot be opened"):
+        Archive(path, DATA)
+
+
+def test_an_archive_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(EvolossError, match="format 99"):
+        Archive(path, DATA)

@@ -1,0 +1,267 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from evoloss.baselines import BASELINES
+from evoloss.config import space_names
+from evoloss.data import DATASETS
+
+SMALL = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
+
+
+def column(path, name):
+    return pd.read_csv(path)[name].tolist()
+
+
+@pytest.fixture
+def run_directory(run_cli, tmp_path):
+    code, out, err = run_cli("search", *SMALL, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert f"hall of fame: {tmp_path / 'run' / 'hall_of_fame.csv'}" in out
+    return tmp_path / "run"
+
+
+def test_search_writes_a_run_directory(run_directory):
+    names = {path.name for path in run_directory.iterdir()}
+    assert names >= {"run.toml", "environment.json", "archive.sqlite", "log.txt"}
+    assert names >= {"generations.csv", "hall_of_fame.csv", "baselines.csv"}
+    best = pd.read_csv(run_directory / "hall_of_fame.csv")
+    assert 0 < len(best) <= 20
+    assert set(column(run_directory / "baselines.csv", "name")) == set(BASELINES)
+    environment = json.loads((run_directory / "environment.json").read_text())
+    assert environment["looks"] == []
+    assert environment["versions"]["torch"]
+
+
+def test_the_same_command_gives_the_same_hall_of_fame(run_cli, run_directory, tmp_path):
+    run_cli("search", *SMALL, "--out", tmp_path / "again", "--quiet")
+    tables = [
+        pd.read_csv(path / "hall_of_fame.csv").drop(columns="seconds") for path in (run_directory, tmp_path / "again")
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_resume_of_a_finished_run_changes_nothing(run_cli, run_directory):
+    before = (run_directory / "hall_of_fame.csv").read_bytes()
+    code, _, _ = run_cli("resume", run_directory, "--workers", "0", "--quiet")
+    assert code == 0
+    assert (run_directory / "hall_of_fame.csv").read_bytes() == before
+
+
+def test_a_time_limit_says_how_to_go_on(run_cli, tmp_path):
+    path = tmp_path / "run"
+    code, out, _ = run_cli("search", *SMALL, "--out", path, "--time-limit", "0.001s")
+    assert code == 0
+    assert f"evoloss resume {path}" in out
+    text = (path / "run.toml").read_text()
+    (path / "run.toml").write_text(text.replace("time_limit = 0.001", "time_limit = 1000.0"))
+    code, out, _ = run_cli("resume", path, "--workers", "0")
+    assert code == 0
+    assert "time limit" not in out
+    assert len(pd.read_csv(path / "generations.csv")) == 2
+
+
+def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
+    import tomllib
+
+    run_cli(
+        *("search", *SMALL, "--out", tmp_path / "run", "--quiet", "--seed", "3", "--top", "2", "--samples", "300"),
+        *(
+            "--label-noise",
+            "0.2",
+            "--imbalance",
+            "5",
+            "--seed-expr",
+            "(p-y)**2",
+            "--time-limit",
+            "10m",
+            "--device",
+            "cpu",
+        ),
+    )
+    stored = tomllib.loads((tmp_path / "run" / "run.toml").read_text())
+    assert stored["seed_expressions"] == ["cls((p - y)**2)"]
+    expected = {"seed": 3, "top": 2, "samples": 300, "label_noise": 0.2, "imbalance": 5.0, "time_limit": 600.0}
+    assert {name: stored[name] for name in expected} == expected
+    assert (stored["population"], stored["generations"], stored["space_name"]) == (8, 1, "smoke")
+    assert stored["space"]["rungs"]["mlp"][0]["samples"] == 512
+    assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
+
+
+def test_json_is_a_line_a_generation(run_cli, tmp_path):
+    code, out, _ = run_cli("search", *SMALL, "--out", tmp_path / "run", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["generation"] for line in lines[:-1]] == [0, 1]
+    assert lines[-1] == {"complete": True, "hall_of_fame": str(tmp_path / "run" / "hall_of_fame.csv")}
+
+
+def test_evaluate_stands_beside_cross_entropy(run_cli):
+    arguments = ("evaluate", "--expr", "(p - y)**2", "--space", "smoke", "--seeds", "2", "--workers", "0")
+    code, out, err = run_cli(*arguments)
+    assert (code, err) == (0, "")
+    assert "cls((p - y)**2)" in out
+    assert "cls(-y*log(p))" in out
+    assert "formula minus cross-entropy" in out
+    code, out, _ = run_cli(*arguments, "--json")
+    answer = json.loads(out)
+    assert [len(row["test"]) for row in answer["standings"]] == [2, 2]
+
+
+def test_evaluate_cross_entropy_itself(run_cli):
+    code, out, _ = run_cli("evaluate", "--expr", "-y*log(p)", "--space", "smoke", "--seeds", "2", "--workers", "0")
+    assert code == 0
+    assert out.count("cls(-y*log(p))") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "names"), [("baselines", BASELINES), ("spaces", space_names()), ("datasets", DATASETS)]
+)
+def test_lists(run_cli, command, names):
+    code, out, _ = run_cli(command)
+    assert code == 0
+    first_words = [line.split()[0] for line in out.splitlines()[1:]]
+    assert first_words == list(names)
+    assert json.loads(run_cli(command, "--json")[1])
+
+
+def test_a_folder_of_images(run_cli, tmp_path):
+    for number in range(60):
+        for place, name in enumerate(("dark", "light")):
+            folder = tmp_path / "images" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (28, 28), 40 + 120 * place + number).save(folder / f"{number}.png")
+    code, out, err = run_cli(
+        *("search", *SMALL, "--dataset", f"folder:{tmp_path / 'images'}", "--proxy", "mlp", "--out", tmp_path / "run")
+    )
+    assert (code, err) == (0, "")
+    assert max(column(tmp_path / "run" / "hall_of_fame.csv", "fitness")) > 0.9
+
+
+BAD = {
+    "malformed formula": (["evaluate", "--expr", "-y*log(P)"], "did you mean `p`?"),
+    "formula without a target": (["evaluate", "--expr", "log(p)"], "no target"),
+    "malformed seed": (["search", "--seed-expr", "p +* y"], "not a formula"),
+    "unknown data set": (["search", "--dataset", "fasion-mnist"], "did you mean `fashion-mnist`?"),
+    "unknown space": (["search", "--space", "hybird"], "did you mean `hybrid`?"),
+    "unknown proxy": (["search", "--proxy", "mlpp"], "rungs for mlp, inception"),
+    "zero generations": (["search", "--generations", "0"], "--generations"),
+    "negative population": (["search", "--population", "-4"], "--population"),
+    "time limit": (["search", "--time-limit", "soon"], "90s, 45m or 2h"),
+    "device": (["search", "--device", "tpu"], "auto, cpu or cuda"),
+    "learning rates": (["evaluate", "--expr", "-y*log(p)", "--lr", "fast"], "1e-3,3e-3"),
+    "optimizer": (["evaluate", "--expr", "-y*log(p)", "--optimizer", "adamw"], "optimizer"),
+    "no run directory": (["resume", "nowhere"], "no run.toml"),
+    "missing folder": (["search", "--dataset", "folder:/nowhere"], "/nowhere"),
+    "unknown command": (["serch"], "search"),
+    "unknown option": (["search", "--generation", "3"], "--generation"),
+    "no formula": (["evaluate"], "--expr"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_line(run_cli, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[name]
+    code, out, err = run_cli(*arguments)
+    assert code in (1, 2)
+    assert message in err
+    assert err.startswith("evoloss: ")
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == (
+        3 if "formula" in name and "without" not in name and "no " not in name or name == "malformed seed" else 1
+    )
+    assert not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_run_directory_is_not_touched(run_cli, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    code, _, err = run_cli("search", *SMALL, "--out", tmp_path)
+    assert code == 1
+    assert "exists: choose another --out" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_to(run_cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run_cli("search", *SMALL, "--out", tmp_path / "file" / "run")
+    assert code == 1
+    assert "cannot make the run directory" in err
+
+
+def test_a_corrupt_image_is_named(run_cli, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("L", (28, 28)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "a" / "3.png").write_bytes(b"no image")
+    code, _, err = run_cli("search", *SMALL, "--dataset", f"folder:{tmp_path}", "--proxy", "mlp")
+    assert code == 1
+    assert "3.png" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_two_processes_do_not_share_a_run(run_cli, run_directory):
+    import fcntl
+
+    with (run_directory / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        code, _, err = run_cli("resume", run_directory, "--workers", "0")
+    assert code == 1
+    assert "another process is working" in err
+
+
+def test_a_run_of_another_version_is_refused(run_cli, run_directory):
+    text = (run_directory / "run.toml").read_text()
+    (run_directory / "run.toml").write_text(text.replace('version = "', 'version = "9.', 1))
+    code, _, err = run_cli("resume", run_directory, "--workers", "0")
+    assert code == 1
+    assert "was made by evoloss 9." in err
+
+
+def test_version(run_cli):
+    from importlib.metadata import version
+
+    assert run_cli("--version")[:2] == (0, version("evoloss") + "\n")
+
+
+def test_help_imports_nothing_heavy():
+    program = "import sys; sys.argv = ['evoloss', '--help']\nfrom evoloss.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    program += "print({'torch', 'ray', 'sympy', 'sklearn', 'deap', 'pandas', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_ctrl_c_loses_nothing(tmp_path):
+    """A real interrupt of a real process with Ray workers; resume then ends as an uninterrupted run does."""
+    import signal
+
+    command = [sys.executable, "-m", "evoloss", "search", "--space", "smoke", "--generations", "3", "--json"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    process = subprocess.Popen([*command, "--workers", "2", "--out", "run"], **options)
+    process.stdout.readline()  # the first generation is there
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.strip().splitlines() == ["evoloss: interrupted, nothing finished is lost; continue: evoloss resume run"]
+    again = [sys.executable, "-m", "evoloss", "resume", "run", "--workers", "0", "--quiet"]
+    subprocess.run(again, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*command, "--workers", "0", "--out", "whole"], cwd=tmp_path, check=True, capture_output=True)
+    tables = [pd.read_csv(tmp_path / name / "hall_of_fame.csv").drop(columns="seconds") for name in ("run", "whole")]
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.skipif(not os.environ.get("EVOLOSS_DATA"), reason="needs EVOLOSS_DATA")
+@pytest.mark.parametrize("dataset", ["fashion-mnist", "cifar10"])
+def test_search_on_real_images(run_cli, tmp_path, dataset):
+    code, out, err = run_cli("search", "--dataset", dataset, *SMALL, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert Path(tmp_path / "run" / "hall_of_fame.csv").is_file()
+    assert max(column(tmp_path / "run" / "hall_of_fame.csv", "fitness")) > 0.15

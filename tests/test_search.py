@@ -1,0 +1,199 @@
+import dataclasses
+import itertools
+from contextlib import closing
+
+import pytest
+import stubs
+
+from evoloss.archive import Archive
+from evoloss.baselines import BASELINES
+from evoloss.errors import EvolossError
+from evoloss.expression import Expression
+from evoloss.records import Evaluation, Status
+from evoloss.report import ranked
+from evoloss.search import Search, TimeIsUpError
+
+
+def without_times(rows):
+    return [dataclasses.replace(row, seconds=0.0) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return stubs.search(tmp_path_factory.mktemp("search") / "archive.sqlite")
+
+
+def test_golden_three_generations(finished):
+    """Fixed seed, stub fitness: the same texts in the same order on every machine."""
+    candidates, generations, _ = finished
+    assert [row.generation for row in generations] == [0, 1, 2, 3]
+    assert [c.expression for c in candidates if not c.name and c.generation in (0, 1)] == GOLDEN_FIRST
+    assert [c.expression for c in ranked(candidates)][:10] == GOLDEN_BEST
+
+
+def test_the_same_seed_gives_the_same_archive(finished, tmp_path):
+    again = stubs.search(tmp_path / "archive.sqlite")
+    assert without_times(again[0]) == without_times(finished[0])
+    assert without_times(again[1]) == without_times(finished[1])
+    assert again[2] == finished[2]
+
+
+def test_another_seed_gives_another_search(finished, tmp_path):
+    candidates, _, _ = stubs.search(tmp_path / "archive.sqlite", stubs.config(seed=1))
+    assert {c.key for c in candidates} != {c.key for c in finished[0]}
+
+
+def test_the_order_of_answers_changes_nothing(finished, tmp_path):
+    def backwards(jobs):
+        return iter([stubs.stub_evaluation(job) for job in jobs][::-1])
+
+    candidates, generations, population = stubs.search(tmp_path / "archive.sqlite", pool=backwards)
+    assert without_times(candidates) == without_times(finished[0])
+    assert without_times(generations) == without_times(finished[1])
+    assert population == finished[2]
+
+
+class Killed(Exception):
+    pass
+
+
+def dying_after(count):
+    """A pool that dies after so many answers."""
+    answers = itertools.count()
+
+    def pool(jobs):
+        for job in jobs:
+            if next(answers) >= count:
+                raise Killed
+            yield stubs.stub_evaluation(job)
+
+    return pool
+
+
+def total_answers(tmp_path):
+    calls = []
+
+    def pool(jobs):
+        for job in jobs:
+            calls.append(job)
+            yield stubs.stub_evaluation(job)
+
+    stubs.search(tmp_path / "count.sqlite", pool=pool)
+    assert len(calls) == len(set(calls))
+    return len(calls)
+
+
+def test_resume_after_any_interruption_equals_an_uninterrupted_run(finished, tmp_path):
+    total = total_answers(tmp_path)
+    for stop in range(0, total, max(total // 12, 1)):
+        path = tmp_path / f"{stop}.sqlite"
+        with pytest.raises(Killed):
+            stubs.search(path, pool=dying_after(stop))
+        candidates, generations, population = stubs.search(path)
+        assert without_times(candidates) == without_times(finished[0])
+        assert without_times(generations) == without_times(finished[1])
+        assert population == finished[2]
+
+
+def test_resume_evaluates_nothing_twice(tmp_path):
+    total = total_answers(tmp_path)
+    path = tmp_path / "archive.sqlite"
+    with pytest.raises(Killed):
+        stubs.search(path, pool=dying_after(total // 2))
+    stubs.search(path, pool=dying_after(total - total // 2))
+
+
+def test_seeds_are_in_generation_0_and_go_all_the_way(finished):
+    candidates, _, _ = finished
+    seeds = {c.name: c for c in candidates if c.name}
+    assert set(seeds) == set(BASELINES)
+    for seed in seeds.values():
+        assert seed.generation == 0
+        assert seed.status is not Status.OK or seed.rung == 1
+
+
+def test_every_candidate_ends_with_a_status_and_only_ok_has_a_fitness(finished):
+    candidates, _, _ = finished
+    assert {c.status for c in candidates} == {Status.OK, Status.REJECTED, Status.DIVERGED}
+    for candidate in candidates:
+        if candidate.status is Status.OK:
+            assert candidate.fitness is not None
+        else:
+            assert candidate.fitness is None
+            assert candidate.detail
+
+
+def test_elites_survive_and_get_more_seeds(finished):
+    candidates, generations, population = finished
+    best = ranked(candidates)[0]
+    assert len(best.scores) == stubs.config().space.evolution.max_seeds
+    assert best.key in [key for key, _ in population]
+    assert len(population) == 8
+    assert generations[-1].best_fitness is not None
+
+
+def test_parents_are_earlier_candidates(finished):
+    by_key = {c.key: c for c in finished[0]}
+    children = [c for c in finished[0] if c.parents]
+    assert children
+    for child in children:
+        assert all(by_key[parent].generation < child.generation for parent in child.parents)
+
+
+def test_a_loss_with_the_wrong_sign_takes_part_negated(finished):
+    flipped = [c for c in finished[0] if c.detail == "sign: learns when negated"]
+    by_key = {c.key: c for c in finished[0]}
+    turned = [by_key[Expression(c.expression).negated.key] for c in flipped if not c.name]
+    assert turned
+
+
+def test_duplicates_take_no_training(tmp_path):
+    trained = set()
+
+    def pool(jobs):
+        for job in jobs:
+            if job.task == "train":
+                trained.add(job.key)
+                yield Evaluation(job, Status.OK, score=0.5)
+            else:
+                yield Evaluation(job, Status.OK, scale=1.0, fingerprint=(1.0, 2.0))
+
+    candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", pool=pool)
+    duplicates = [c for c in candidates if c.status is Status.DUPLICATE]
+    assert duplicates
+    assert len(trained) == 1
+    assert {c.detail for c in duplicates} == trained
+    assert generations[0].duplicates == sum(c.generation == 0 for c in duplicates)
+
+
+def test_own_seeds_are_scored(tmp_path):
+    own = stubs.config(seed_expressions=("cls(-y*log(p))", "cls((p - y)**2)", "cls(tanh(p - y))"))
+    candidates, _, population = stubs.search(tmp_path / "archive.sqlite", own)
+    by_text = {c.expression: c for c in candidates}
+    assert by_text["cls(-y*log(p))"].name == "ce"
+    assert by_text["cls((p - y)**2)"].name == "seed-2"
+    outside = by_text["cls(tanh(p - y))"]  # tanh is not in the smoke space: scored, but it cannot breed
+    assert outside.name == "seed-3"
+    assert outside.key not in [key for key, _ in population]
+
+
+def test_a_generation_in_which_all_die_ends_clearly(tmp_path):
+    def pool(jobs):
+        for job in jobs:
+            yield stubs.stub_evaluation(job) if job.task == "screen" else Evaluation(job, Status.DIVERGED, "stub")
+
+    with pytest.raises(EvolossError, match="no loss of this search space survived"):
+        stubs.search(tmp_path / "archive.sqlite", pool=pool)
+
+
+def test_the_time_limit_stops_and_run_continues(finished, tmp_path):
+    path = tmp_path / "archive.sqlite"
+    limited = stubs.config(time_limit=1e-6)
+    with pytest.raises(TimeIsUpError), closing(Archive(path, limited.data())) as archive:
+        Search(limited, archive, stubs.stub_pool).run()
+    candidates, _, _ = stubs.search(path)
+    assert without_times(candidates) == without_times(finished[0])
+
+
+GOLDEN_FIRST: list[str] = []
+GOLDEN_BEST: list[str] = []

@@ -1,0 +1,81 @@
+import io
+import time
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from evoloss import view
+from evoloss.records import Candidate, Generation
+from evoloss.search import Progress
+
+ROW = Generation(2, 20, 5, 4, 3, 0, 0.91234, 0.9, "cls(-y*log(p))", 0.9, None, 12.0)
+
+
+def progress(**changes):
+    best = Candidate("k", "cls(exp(-p*y))", 6, "classification", scores={0: 0.9, 1: 0.92})
+    ce = Candidate("c", "cls(-y*log(p))", 7, "classification", name="ce", scores={0: 0.9})
+    values = {
+        "generations": 4,
+        "started": time.monotonic() - 100,
+        "generation": 2,
+        "phase": "rung 2 of 2",
+        "done": 3,
+        "due": 12,
+        "trained": 50,
+        "cached": 7,
+        "rejected": Counter({"learns": 12, "flat": 1}),
+        "best": best,
+        "references": {"ce": ce},
+    }
+    return Progress(**(values | changes))
+
+
+def picture(state):
+    output = io.StringIO()
+    Console(file=output, width=100).print(view._Picture(state))
+    return output.getvalue()
+
+
+def test_the_live_view_says_where_the_search_stands():
+    shown = picture(progress())
+    for part in ("generation 2 of 4", "left", "rung 2 of 2: 3 of 12", "30 a minute", "7", "learns 12, flat 1"):
+        assert part in shown
+    assert "0.9100  2 seeds  cls(exp(-p*y))" in shown
+    assert "0.9000  1 seed   cls(-y*log(p))" in shown
+
+
+def test_the_live_view_before_anything_is_known():
+    shown = picture(progress(generation=0, done=0, due=0, trained=0, best=None, references={}, rejected=Counter()))
+    assert "generation 0 of 4" in shown
+    assert "best" not in shown
+
+
+def test_the_live_view_in_a_terminal():
+    output = io.StringIO()
+    with view.watching("live", Console(file=output, force_terminal=True, width=100)) as watch:
+        watch(progress())
+    assert "rung 2 of 2" in output.getvalue()
+
+
+def test_plain_lines_and_silence(capsys):
+    for style, shown in (("lines", "generation 2/4: 20 evaluated"), ("json", '"best_fitness": 0.91234'), ("quiet", "")):
+        with view.watching(style, Console()) as watch:
+            watch(progress())
+            assert capsys.readouterr().out == ""
+            watch(progress(finished=ROW))
+        assert shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12.4, "12 s"), (60, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")]
+)
+def test_durations(seconds, text):
+    assert view.duration(seconds) == text
+
+
+def test_styles(monkeypatch):
+    assert view.style_for(True, False) == "quiet"
+    assert view.style_for(True, True) == view.style_for(False, True) == "json"
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert view.style_for(False, False) == "lines"

@@ -1,0 +1,136 @@
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from evoloss import workers
+from evoloss.errors import EvolossError
+from evoloss.expression import Expression
+from evoloss.records import Budget, Evaluation, Job, Status
+
+TEXTS = ["-y*log(p)", "(p - y)**2", "pair(Y*D**2 + (1 - Y)*relu(1 - D)**2)", "y*d**2"]
+
+
+def jobs():
+    expressions = [Expression.parse(text) for text in TEXTS]
+    screens = [Job("screen", e.key, e.text, "mlp", 0) for e in expressions]
+    budget = Budget(256, 1, 3e-3)
+    return screens + [Job("train", e.key, e.text, "mlp", 5, budget) for e in expressions]
+
+
+def answers(pool, wanted):
+    found = {answer.job: dataclasses.replace(answer, seconds=0.0) for answer in pool(wanted)}
+    assert set(found) == set(wanted)
+    return found
+
+
+@pytest.fixture(scope="module")
+def ray_pool(digits):
+    with workers.open_pool(digits, 2) as pool:
+        yield pool
+
+
+def test_ray_workers_and_this_process_agree_to_the_last_bit(digits, ray_pool):
+    with workers.open_pool(digits, 0) as local:
+        assert answers(ray_pool, jobs()) == answers(local, jobs())
+
+
+def test_a_pool_can_be_used_again_after_the_caller_stopped_early(ray_pool):
+    for answer in ray_pool(jobs()):
+        assert answer.status is Status.OK
+        break
+    assert len(answers(ray_pool, jobs())) == 8
+
+
+class _FakeRay:
+    """Ray as the pool sees it: `outcomes` says what each call of a job ends in."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception):
+            pass
+
+    def __init__(self, outcomes):
+        self.outcomes = outcomes
+        self.killed = 0
+
+    def remote(self, **_):
+        fake = self
+
+        class Actor:
+            @staticmethod
+            def remote(*_):
+                class Method:
+                    @staticmethod
+                    def remote(job):
+                        return job, fake.outcomes[job.key].pop(0)
+
+                return type("Handle", (), {"evaluate": Method})()
+
+        return lambda _: Actor
+
+    def wait(self, references, num_returns, timeout):
+        ready = [reference for reference in references if reference[1] != "hangs"]
+        return ready[:num_returns], []
+
+    def get(self, reference):
+        job, outcome = reference
+        if outcome == "dies":
+            raise self.exceptions.RayError("the worker died")
+        return Evaluation(job, Status.OK, score=0.5)
+
+    def kill(self, _):
+        self.killed += 1
+
+
+def fake_job(key, limit=60.0):
+    return Job("train", key, "cls(-y*log(p))", "mlp", 0, time_limit=limit)
+
+
+def test_a_worker_that_dies_is_replaced_and_the_job_done_again():
+    ray = _FakeRay({"a": ["dies", "dies", "works"], "b": ["works"]})
+    pool = workers._RayPool(ray, None, 1, "cpu")
+    assert {answer.job.key: answer.status for answer in pool.run([fake_job("a"), fake_job("b")])} == dict.fromkeys(
+        "ab", Status.OK
+    )
+    assert ray.killed == 2
+
+
+def test_the_third_death_blames_the_job():
+    ray = _FakeRay({"a": ["dies", "dies", "dies"], "b": ["works"]})
+    pool = workers._RayPool(ray, None, 1, "cpu")
+    statuses = {answer.job.key: answer for answer in pool.run([fake_job("a"), fake_job("b")])}
+    assert statuses["a"].status is Status.LOST
+    assert "3 workers died of it" in statuses["a"].detail
+    assert statuses["b"].status is Status.OK
+
+
+def test_a_job_that_hangs_is_killed_at_its_limit():
+    ray = _FakeRay({"a": ["hangs"], "b": ["works"]})
+    pool = workers._RayPool(ray, None, 1, "cpu")
+    statuses = {a.job.key: a.status for a in pool.run([fake_job("a", limit=-workers.GRACE), fake_job("b")])}
+    assert statuses == {"a": Status.TIMEOUT, "b": Status.OK}
+
+
+def worker_processes():
+    """Process ids of this pool's workers: Ray renames a process after the class that it runs."""
+    commands = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return [pid for pid, path in commands.items() if b"ray::_Worker" in path.read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_a_worker_killed_while_it_works_costs_nothing(ray_pool):
+    answered = []
+    for answer in ray_pool(jobs()):
+        if not answered:
+            os.kill(worker_processes()[0], signal.SIGKILL)
+        answered.append(answer)
+    assert {answer.job for answer in answered} == set(jobs())
+    assert {answer.status for answer in answered} == {Status.OK}
+
+
+def test_an_address_without_a_cluster_is_one_clear_line(digits):
+    with pytest.raises(EvolossError, match="cannot join the Ray cluster at 127.0.0.1:1"):
+        with workers.open_pool(digits, 1, address="127.0.0.1:1"):
+            pass
