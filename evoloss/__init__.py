@@ -9,10 +9,11 @@ Importing the package imports neither torch nor Ray; the first call of `loss` im
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from evoloss.baselines import BASELINES, Baseline  # first: loading the module binds its name over the function below
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evoloss.baselines import Baseline
     from evoloss.lower import Loss
 
 __all__ = ["baselines", "loss"]
@@ -43,6 +44,4 @@ def loss(
 
 def baselines() -> "Mapping[str, Baseline]":
     """The hand-written losses by name: formula, family, paper."""
-    from evoloss.baselines import BASELINES
-
     return BASELINES

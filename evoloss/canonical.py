@@ -66,6 +66,10 @@ class relu(_Opaque):
         return argument if argument.is_nonnegative else None
 
 
+class power(sympy.Function):
+    """A root of a product that sympy would split: `sqrt(y*z)` is 0 where y is 0, `sqrt(y)*sqrt(z)` may be undefined."""
+
+
 class _Lattice(_Opaque):
     """`max` and `min`: flat, sorted, without repetition. sympy's own compare their arguments, 5 to 50 ms each."""
 
@@ -137,13 +141,21 @@ def _to_sympy(node: Node) -> Any:
     arguments = [_to_sympy(child) for child in children]
     if name not in REDUCTIONS and all(argument.is_Number for argument in arguments):
         return _number(fold(name, *map(float, arguments)))
-    if name == "pow":
-        _check_exponent(arguments[1])
-        result = arguments[0] ** arguments[1]
+    if name in ("pow", "sqrt"):
+        exponent = arguments[1] if name == "pow" else sympy.Rational(1, 2)
+        _check_exponent(exponent)
+        splits = exponent.is_Rational and not exponent.is_Integer and _may_vanish(arguments[0])
+        result = power(arguments[0], exponent) if splits else arguments[0] ** exponent
     else:
         result = _ARITHMETIC.get(name, _HEADS[name])(*arguments)
     _check(result)
     return result
+
+
+def _may_vanish(base: Any) -> bool:
+    """Whether a product of unknown sign has a factor that is never negative and can be 0, such as `y`."""
+    vanishes = any(factor.is_nonnegative and not factor.is_positive for factor in base.args)
+    return base.is_Mul and vanishes and not base.is_nonnegative and not base.is_nonpositive
 
 
 def _number(value: float) -> Any:
@@ -182,7 +194,7 @@ def _to_node(expression: Any) -> Node:
         return _sum([_to_node(term) for term in expression.args])
     if expression.is_Mul:
         return _product(expression.args)
-    if expression.is_Pow or expression.func is sympy.exp:
+    if expression.is_Pow or expression.func in (sympy.exp, power):
         return _power(expression)
     arguments = [_to_node(argument) for argument in expression.args]
     name = _NAMES.get(expression.func)
@@ -207,10 +219,10 @@ def _rounded(value: float) -> float:
 def _power(expression: Any) -> Node:
     if expression.func is sympy.exp:
         return _folded("exp", _to_node(expression.exp))
-    base, exponent = expression.base, expression.exp
+    base, exponent = expression.args
     if exponent == sympy.Rational(1, 2):
         return _folded("sqrt", _to_node(base))
-    if exponent.is_Number and exponent < 0:
+    if expression.is_Pow and exponent.is_Number and exponent < 0:
         return _folded("div", 1.0, _to_node(base**-exponent))
     return _folded("pow", _to_node(base), _to_node(exponent))
 

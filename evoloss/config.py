@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Rung(_Model):
@@ -30,10 +30,10 @@ class Rung(_Model):
 
     samples: Count
     epochs: Count
-    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     optimizer: Literal["adam", "sgd"] = "adam"
-    batch_size: Count = 128
+    batch_size: Annotated[int, Field(ge=2)] = 128
     flips: bool = False
     shifts: bool = False
     time_limit: Annotated[float, Field(gt=0)] = 600.0
@@ -114,7 +114,19 @@ class SearchSpace(_Model):
         for name in names:
             if name not in table:
                 raise ValueError(f"`{name}` is none of {', '.join(table)}{suggest(name, table)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a name stands here twice")
         return names
+
+    @field_validator("macros")
+    @classmethod
+    def _new_words(cls, macros: dict[str, str]) -> dict[str, str]:
+        for name in macros:
+            if name in {*OPERATORS, *REDUCTIONS, *VARIABLES, "scale"} or not name.isidentifier():
+                raise ValueError(
+                    f"`{name}` is no name for a macro: choose an identifier that is no word of the language"
+                )
+        return macros
 
     @model_validator(mode="after")
     def _can_learn(self) -> "SearchSpace":

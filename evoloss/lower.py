@@ -29,7 +29,7 @@ class Loss(nn.Module):
 
     `weight` [K] weights classes as `nn.CrossEntropyLoss` does: with index targets a sample by its class (and the mean
     is weighted), with probability targets each class's term. Samples of `ignore_index` count for nothing; where none
-    is left the loss is 0. `reduction` "none" and "sum" need a formula that is linear in `cls` and `partner`.
+    is left, all sums are empty. `reduction` "none" and "sum" need a formula that is linear in `cls` and `partner`.
     `scale` multiplies the result.
 
     A formula with `d` has `centers` [K, E], drawn from N(0, 1), as a parameter: give `loss.parameters()` to an
@@ -71,6 +71,16 @@ class Loss(nn.Module):
             self.missed_steps = 0
             _watch_optimizers(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and pickles: the program is made anew, and the centers are watched here too."""
+        super().__setstate__(state)
+        self._program = compile_node(self.expression.node, self.num_classes)
+        if self.centers is not None:
+            _watch_optimizers(self)
+
     def forward(self, logits: Tensor | None, target: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """The loss of a batch: a scalar, or [B, ...] with `reduction="none"`."""
         batch, kept = self._batch(logits, target, embeddings)
@@ -78,7 +88,8 @@ class Loss(nn.Module):
             self.steps += 1
             if self.centers is not None:
                 _warn_unclaimed(self)
-        result = self._program(batch)
+        with torch.autocast(target.device.type, enabled=False):  # a Gram matrix in half precision is off by percents
+            result = self._program(batch)
         if self.scale != 1:
             result = self.scale * result
         if self.reduction == "mean":
@@ -92,7 +103,8 @@ class Loss(nn.Module):
     def _batch(self, logits: Tensor | None, target: Tensor, embeddings: Tensor | None) -> tuple[Batch, Tensor | None]:
         """The batch without ignored samples, and the mask [N] of those kept (None where all are)."""
         z = self._rows("logits", logits, self.num_classes) if self.expression.sees_logits else None
-        x = self._rows("embeddings", embeddings, None) if self.expression.sees_embeddings else None
+        width = None if self.centers is None else self.centers.shape[1]
+        x = self._rows("embeddings", embeddings, width) if self.expression.sees_embeddings else None
         soft = kept = None
         if target.is_floating_point():
             soft = self._rows("target", target, self.num_classes)
@@ -124,6 +136,8 @@ class Loss(nn.Module):
 
 
 def _check(expression: Expression, num_classes: int, reduction: str, weight: Tensor | None) -> None:
+    if not (expression.sees_logits or expression.sees_embeddings):
+        raise EvolossError(f"a loss needs a prediction (p, z, d, D, Dp or Dn); `{expression}` sees none")
     if num_classes < 2:
         raise EvolossError(f"num_classes should be 2 or more, not {num_classes}")
     if reduction not in ("mean", "sum", "none"):

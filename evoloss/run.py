@@ -113,7 +113,7 @@ def _environment(device: str) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": _commit(),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {workers.cores()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}, {workers.cores()} cores",
         "device": device,
         "looks": [],
     }
@@ -127,7 +127,8 @@ def _commit() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

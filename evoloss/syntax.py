@@ -52,6 +52,8 @@ def read(text: str) -> Node:
     for offset, character in enumerate(text):
         if not (" " <= character <= "~"):
             raise ExpressionError(f"only printable ASCII is allowed, not {character!a}", _printable(text), offset)
+        if character == "#":
+            raise ExpressionError("a formula has no comments", text, offset)
     if not text:
         raise ExpressionError("the formula is empty; cross-entropy, for instance, is `-y*log(p)`")
     reader = _Reader(text)
@@ -174,15 +176,15 @@ class _Reader:
     def reduction(self, name: str, tree: ast.Call, depth: int) -> tuple[Node, str]:
         if len(tree.args) != 1:
             raise self.error(f"`{name}` takes 1 argument, not {len(tree.args)}", tree)
+        outside, self.owner = self.owner, {}
         node, layout = self.visit(tree.args[0], depth + 1)
+        inside, self.owner = self.owner, outside
         if layout == "scalar":
             raise self.error(f"reductions do not nest: the argument of `{name}` is already a scalar", tree.args[0])
         expected = REDUCTIONS[name].layout
         if layout not in (None, expected):
             right = FIRST_REDUCTION[layout]
-            problem = (
-                f"`{name}` reduces the {expected} layout, but `{self.owner[layout]}` belongs to the {layout} layout"
-            )
+            problem = f"`{name}` reduces the {expected} layout, but `{inside[layout]}` belongs to the {layout} layout"
             raise self.error(f"{problem}: use `{right}(...)`", tree.args[0])
         return (name, node), "scalar"
 

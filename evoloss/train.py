@@ -87,7 +87,7 @@ def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator
     """Indices of batches, one permutation after the other, for ever. A rest of one sample is skipped (batch norm)."""
     while True:
         for batch in torch.randperm(size, generator=generator).split(batch_size):
-            if len(batch) > 1 or size == 1:
+            if len(batch) > 1 or min(size, batch_size) == 1:
                 yield batch
 
 

@@ -63,7 +63,7 @@ def test_a_factor_changes_nothing_but_the_scale(workbench, factor):
 
 
 def test_a_loss_of_embeddings_is_matched_on_the_embeddings(workbench):
-    """By hand: the gradient of cross-entropy and of the loss with respect to the embeddings of the same untrained net."""
+    """By hand: gradients of cross-entropy and of the loss at the embeddings of the same untrained net."""
     from evoloss.evaluate import SCALE_BATCH
     from evoloss.layouts import Batch
 

@@ -1,7 +1,6 @@
 import copy
 import io
 import math
-import warnings
 from collections import Counter
 from itertools import product
 
@@ -272,7 +271,7 @@ def test_every_function_has_its_mathematics_here():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("pattern", ["y*{}", "{}", "p + {}**2", "K*{} - y"])
+@pytest.mark.parametrize("pattern", ["y*{}", "{}", "p*{} + y", "K*{} - y"])
 def test_every_function_is_the_mathematical_one(name, pattern):
     inside = {"log": "2*p + y + 0.1", "sqrt": "2*p + y + 0.1"}.get(name, "z - 0.5*y")
     arguments = ", ".join([inside, "1.5*p - 0.3"][: FUNCTIONS[name].arity])
@@ -330,8 +329,16 @@ def test_what_is_undefined_is_not_patched(text):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("p*K", 10.0), ("p*log(K)", math.log(10)), ("p*max(K, 12)", 12.0), ("p*sqrt(K - 1)", 3.0), ("p*min(3, K)", 3.0)]
-    + [("p/K**2", 0.01), ("p*sigmoid(K)", 1 / (1 + math.exp(-10))), ("p*(exp(-K) + 1)", 1 + math.exp(-10))],
+    [
+        ("p*K", 10.0),
+        ("p*log(K)", math.log(10)),
+        ("p*max(K, 12)", 12.0),
+        ("p*sqrt(K - 1)", 3.0),
+        ("p*min(3, K)", 3.0),
+        ("p/K**2", 0.01),
+        ("p*sigmoid(K)", 1 / (1 + math.exp(-10))),
+        ("p*(exp(-K) + 1)", 1 + math.exp(-10)),
+    ],
 )
 def test_k_is_the_number_of_classes(text, number):
     logits = torch.randn(4, 10, dtype=torch.float64)  # probabilities sum to 1 for each sample
@@ -358,7 +365,6 @@ def test_max_and_min_take_numbers(text, expected):
 
 def test_a_constant_under_a_reduction_stands_in_every_place():
     assert lowered("cls(p) + cls(2)", 5)(torch.randn(3, 5), torch.arange(3)).item() == pytest.approx(11)
-    assert lowered("partner(D - D + 3) + pair(D)*0 + 0*trip(K) + partner(D)", 5)  # lowers at all
     embeddings, target = torch.zeros(4, 2), torch.tensor([0, 0, 1, 2])
     apart = math.sqrt(1e-7)  # all four coincide
     assert lowered("pair(2) + pair(D)")(None, target, embeddings).item() == pytest.approx(2 + apart)
@@ -381,7 +387,7 @@ class Counted(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("text", "once"),
     [
-        ("y*exp(z) + exp(z)**3 + sin(exp(z))", "exp"),
+        ("y*exp(z) + cos(exp(z)) + sin(exp(z))", "exp"),
         ("cls(y*tanh(p)) + cls(tanh(p)**2)*cls(cos(tanh(p)))", "tanh"),
         ("p*y + sin(p) + p**3", "_softmax"),
         ("cls(y*log(p)) + cls(p*log(p)) + cls(log(p)**2)", "_log_softmax"),
@@ -662,11 +668,10 @@ def test_autocast_changes_nothing(text):
 def test_steps_count_training_batches_alone():
     loss = lowered("trip(Dp - Dn)")
     embeddings = EMBEDDINGS.clone().requires_grad_()
-    with warnings.catch_warnings():
+    loss(None, TARGET, embeddings)
+    loss(None, TARGET, embeddings)
+    with torch.no_grad():
         loss(None, TARGET, embeddings)
-        loss(None, TARGET, embeddings)
-        with torch.no_grad():
-            loss(None, TARGET, embeddings)
-        loss.eval()
-        loss(None, TARGET, embeddings)
+    loss.eval()
+    loss(None, TARGET, embeddings)
     assert loss.steps == 2

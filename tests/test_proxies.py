@@ -65,6 +65,6 @@ def test_known_names_pass(name):
 @pytest.mark.parametrize("call", [check, lambda name: build(name, (1, 8, 8), 3, seed=0)])
 def test_an_unknown_name_is_told_the_nearest(call):
     with pytest.raises(
-        EvolossError, match="unknown proxy `inceptoin`, did you mean `inception`.*expected mlp, inception"
+        EvolossError, match=r"unknown proxy `inceptoin`, did you mean `inception`.*expected mlp, inception"
     ):
         call("inceptoin")

@@ -10,10 +10,11 @@ from evoloss.archive import Archive
 from evoloss.baselines import BASELINES
 from evoloss.records import Generation
 
-DESIGN = (
-    "rank name expression latex family complexity scale fitness fitness_sd n_seeds select_acc test_acc test_acc_sd test_n "
-    "delta_ce delta_ce_low delta_ce_high p_holm verdict lr generation parents status seconds key"
-).split()
+DESIGN = [
+    *("rank", "name", "expression", "latex", "family", "complexity", "scale", "fitness", "fitness_sd", "n_seeds"),
+    *("select_acc", "test_acc", "test_acc_sd", "test_n", "delta_ce", "delta_ce_low", "delta_ce_high", "p_holm"),
+    *("verdict", "lr", "generation", "parents", "status", "seconds", "key"),
+]
 
 
 @pytest.fixture(scope="module")

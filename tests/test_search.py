@@ -53,7 +53,7 @@ def test_the_order_of_answers_changes_nothing(finished, tmp_path):
     assert population == finished[2]
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -64,7 +64,7 @@ def dying_after(count):
     def pool(jobs):
         for job in jobs:
             if next(answers) >= count:
-                raise Killed
+                raise KilledError
             yield stubs.stub_evaluation(job)
 
     return pool
@@ -87,7 +87,7 @@ def test_resume_after_any_interruption_equals_an_uninterrupted_run(finished, tmp
     total = total_answers(tmp_path)
     for stop in range(0, total, max(total // 12, 1)):
         path = tmp_path / f"{stop}.sqlite"
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             stubs.search(path, pool=dying_after(stop))
         candidates, generations, population = stubs.search(path)
         assert without_times(candidates) == without_times(finished[0])
@@ -98,7 +98,7 @@ def test_resume_after_any_interruption_equals_an_uninterrupted_run(finished, tmp
 def test_resume_evaluates_nothing_twice(tmp_path):
     total = total_answers(tmp_path)
     path = tmp_path / "archive.sqlite"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         stubs.search(path, pool=dying_after(total // 2))
     stubs.search(path, pool=dying_after(total - total // 2))
 

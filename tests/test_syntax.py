@@ -30,7 +30,7 @@ def caret(message):
     return column - 4, lines[1][column : column + 1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(scalars())
 def test_read_is_the_inverse_of_write(node):
     assert read(write(node)) == node
@@ -118,10 +118,10 @@ def test_write_literally(node, text):
         ("y*exp(x=p)", "`exp` takes plain arguments only", 2, "e"),
         ("p*D", "`p` (class layout) and `D` (pair layout) cannot meet inside one reduction", 2, "D"),
         ("log(y + Dn)", "`y` (class layout) and `Dn` (triplet layout) cannot meet inside one reduction", 8, "D"),
-        ("y*max(z, D)", "`z` (class layout) and `D` (pair layout) cannot meet", 2, "m"),
+        ("2*max(z, D)", "`z` (class layout) and `D` (pair layout) cannot meet", 2, "m"),
         ("cls(D)", "`cls` reduces the class layout, but `D` belongs to the pair layout: use `pair(...)`", 4, "D"),
         ("1 + trip(p)", "`trip` reduces the triplet layout, but `p` belongs to the class layout", 9, "p"),
-        ("cls(p)*y", "`p` stands outside a reduction", 7, "y"),
+        ("cls(p)*y", "stands outside a reduction: write `cls(...)` around it", 7, "y"),
         ("cls(p) + D", "`D` stands outside a reduction: write `pair(...)` around it", 9, "D"),
         ("D + cls(p)", "`D` stands outside a reduction: write `pair(...)` around it", 4, "c"),
         ("cls(cls(p))", "reductions do not nest: the argument of `cls` is already a scalar", 4, "c"),
@@ -145,6 +145,8 @@ def test_errors_point_at_the_place(text, problem, column, above):
 def test_a_bare_variable_beside_a_reduction_names_the_bare_one():
     # In `cls(p)*y` it is `y` that stands outside: `p` is where it belongs.
     assert "`y` stands outside a reduction" in refusal("cls(p)*y")
+    assert "`y` stands outside a reduction" in refusal("y*cls(p)")
+    assert "`z` stands outside a reduction" in refusal("cls(p) + pair(D)*z")
 
 
 def test_the_mend_of_mixed_layouts_can_be_followed():
@@ -152,13 +154,9 @@ def test_the_mend_of_mixed_layouts_can_be_followed():
     assert read("cls(p) + pair(D)") == ("add", ("cls", "p"), ("pair", "D"))
 
 
-@pytest.mark.parametrize("offset", [0, 1, 44, 45, 46, 500, 1200, 1201])
-def test_the_caret_of_a_long_formula(offset):
-    text = "0" * 0 + "p*" * 0 + " " * 0 + "(" * 0  # a formula of one operation a character pair would nest too deep
-    text = "max(" + ",".join(["p"] * 600) + ")"
-    place = [m.start() for m in re.finditer("p", text)][min(offset // 2, 599)]
-    text = text[:place] + "P" + text[place + 1 :]
-    message = refusal(text)
+@pytest.mark.parametrize("place", [0, 1, 20, 21, 22, 23, 300, 576, 577, 598, 599])
+def test_the_caret_of_a_long_formula(place):
+    message = refusal("max(" + ",".join(["P" if number == place else "p" for number in range(600)]) + ")")
     assert caret(message)[1] == "P"
     assert max(len(line) for line in message.split("\n")) <= 94
 
@@ -192,13 +190,14 @@ def test_every_reduction_takes_its_layout_alone(row):
 
 
 def test_the_longest_formula():
-    text = "max(" + ",".join(["p"] * 10) + ")"
-    assert read(text + " " * 0 + "*1") == read(f"({text})*1")
-    padded = "p" + " " * 1998 + "*"
-    assert len(padded) == 2000
-    assert "parsed" in refusal(padded)
-    assert "at most 2,000 characters, this one has 2,001" in refusal(padded + "y")
-    assert read("p" + " " * 1997 + "*y") == ("cls", ("mul", "p", "y"))
+    longest = "p" + " " * 1997 + "*y"
+    assert len(longest) == 2000
+    assert read(longest) == ("cls", ("mul", "p", "y"))
+    assert "at most 2,000 characters, this one has 2,001" in refusal(longest + "y")
+
+
+def test_white_space_around_a_formula_is_nothing():
+    assert read("\n \t p \r\n") == read("p")
 
 
 @pytest.mark.parametrize(
@@ -287,12 +286,10 @@ ATTACKS = [
     "p; y",
     "p = y",
     "p\ny",
-    "p\n",
     "(p\n+ y)",
     "p\t+ y",
     "p\r+ y",
     "p\x0c+ y",
-    "p\x0b",
     "p # + y",
     "p#",
     "p \\",
@@ -427,7 +424,7 @@ def test_bad_macros(text):
         read_macro(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scalars())
 def test_latex_is_balanced(node):
     latex = to_latex(node)
