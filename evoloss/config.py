@@ -63,7 +63,7 @@ class Evolution(_Model):
     """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
 
     population: Count = 40
-    generations: Count = 10
+    generations: Count = 6
     elites: Count = 4
     max_seeds: Count = 5
     tournament: Annotated[int, Field(ge=2)] = 4

@@ -16,7 +16,7 @@ from evoloss.proxies import EMBEDDING_DIM, Proxy, build
 from evoloss.records import Evaluation, Job, Role, Status, derive_seed
 from evoloss.screen import screen
 
-SCALE_BATCH = 256  # training samples on which the initial gradients are matched
+SCALE_BATCH = 128  # training samples on which the initial gradients are matched
 CROSS_ENTROPY = Expression("cls(-y*log(p))")
 
 
@@ -94,16 +94,23 @@ def matching_scale(expression: Expression, workbench: Workbench, proxy: str, see
     Measured with respect to the logits; for losses of embeddings alone, with respect to the embeddings. 0 or infinite
     where there is none.
     """
-    lengths: list[float] = []
-    for formula in (CROSS_ENTROPY, expression):
-        embeddings, logits, labels = _initial(workbench, proxy, seed)
-        generator = torch.Generator().manual_seed(seed)
-        loss = Loss(formula, workbench.dataset.num_classes, EMBEDDING_DIM, generator=generator).to(workbench.device)
-        by = logits if expression.sees_logits else embeddings
-        (gradient,) = torch.autograd.grad(loss(logits, labels, embeddings), by)
-        lengths.append(gradient.norm().item())
-    ratio = lengths[0] / lengths[1] if lengths[1] > 0 else float("inf")
+    by_logits = expression.sees_logits
+    own = _gradient_length(workbench, proxy, seed, expression, by_logits)
+    ratio = _reference_length(workbench, proxy, seed, by_logits) / own if own > 0 else float("inf")
     return float(f"{ratio:.6g}")
+
+
+@functools.lru_cache(maxsize=4)
+def _reference_length(workbench: Workbench, proxy: str, seed: int, by_logits: bool) -> float:
+    return _gradient_length(workbench, proxy, seed, CROSS_ENTROPY, by_logits)
+
+
+def _gradient_length(workbench: Workbench, proxy: str, seed: int, expression: Expression, by_logits: bool) -> float:
+    embeddings, logits, labels = _initial(workbench, proxy, seed)
+    generator = torch.Generator().manual_seed(seed)
+    loss = Loss(expression, workbench.dataset.num_classes, EMBEDDING_DIM, generator=generator).to(workbench.device)
+    value = loss(logits, labels, embeddings)
+    return torch.autograd.grad(value, logits if by_logits else embeddings)[0].norm().item()
 
 
 def _initial(workbench: Workbench, proxy: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -25,8 +25,8 @@ PROBE_SCALES = (
 PROBE_DIM = 8
 PROJECTIONS = 16  # numbers that a probe's gradient is reduced to
 STEPS = 40
-HOPELESS_AT = 15  # by then a loss that learns is well above chance
-RATE = 0.2  # of Adam on free logits and embeddings: SGD would reject NGL, MAE and GCE for their small gradients
+HOPELESS_AT = 10  # steps; stopping at 6 would lose 3 % of the losses that trained well in two runs, at 10 it loses 1 %
+RATE = 0.3  # of Adam on free logits and embeddings: SGD would reject NGL, MAE and GCE for their small gradients
 LEARNED = 0.6  # share of the way from chance to perfect
 
 
@@ -40,10 +40,14 @@ class Verdict:
 
 
 def screen(expression: Expression, num_classes: int) -> Verdict:
-    """All checks on one formula, for a problem of `num_classes`."""
+    """All checks on one formula, for a problem of `num_classes`.
+
+    Values and gradients are looked at in float32, as in a training, at a moderate and at the widest scale; the
+    fingerprint then covers all scales in float64.
+    """
     loss = Loss(expression, num_classes, PROBE_DIM, generator=torch.Generator().manual_seed(0))
     fields: list[list[Tensor]] = []
-    for probe in _probes(num_classes):
+    for probe in _probes(num_classes)[1::2]:
         value, gradients = _gradients(loss, probe)
         if not torch.isfinite(value):
             return Verdict(f"finite: the loss is {value.item():g} on a probe")
@@ -54,7 +58,9 @@ def screen(expression: Expression, num_classes: int) -> Verdict:
         return Verdict("flat: no gradient on any probe")
     for negate in (False, True):
         if learns(expression, num_classes, negate):
-            return Verdict(negate=negate, fingerprint=() if negate else fingerprint(expression, num_classes))
+            field = () if negate else fingerprint(expression, num_classes)
+            problem = "" if all(map(math.isfinite, field)) else "finite: the gradient is not finite on a probe"
+            return Verdict(problem, negate, field)
     return Verdict("learns: neither sign fits free logits or embeddings")
 
 

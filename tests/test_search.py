@@ -195,5 +195,34 @@ def test_the_time_limit_stops_and_run_continues(finished, tmp_path):
     assert without_times(candidates) == without_times(finished[0])
 
 
-GOLDEN_FIRST: list[str] = []
-GOLDEN_BEST: list[str] = []
+GOLDEN_FIRST = [
+    "-trip(1.98*Dp)",
+    "trip(Dn + Dp)",
+    "partner(Y) + trip(Dp) - partner(-1.77)",
+    "partner(Y**2) + trip(Dp)",
+    "trip(sin(cos(Dn))**(Dp/Dn - log(Dp)))",
+    "-0.98*trip(0.980838*Dn**0.02)",
+    "cls((0.07/d + 0.8927)/(d*p + p/y))",
+    "trip(sin(Dn))",
+    "trip(log(Dn + Dp))",
+    "cls((z/d + 0.8927)/(d*p + p/y))",
+    "-1.1*trip(0.980838*Dn**0.02)",
+    "trip(Dn)",
+    "-0.98*trip(0.946061*Dn**0.0573)",
+    "0.57*trip(0.980838*Dn**0.02)",
+    "-cls((z/d + 0.8927)/(d*p + p/y))",
+    "-0.57*trip(0.980838*Dn**0.02)",
+]
+
+GOLDEN_BEST = [
+    "trip(log(Dn + Dp))",
+    "-0.98*trip(0.980838*Dn**0.02)",
+    "trip(Dn + Dp)",
+    "-0.98*trip(Dn**0.04)",
+    "cls((0.07/d + 0.8927)/(d*p + p/y))",
+    "-0.98*trip(0.946061*Dn**0.0573)",
+    "cls(y*d**2) - 0.1*partner(log(D**2 + 1)*(1 - Y))",
+    "-trip(1.98*Dp)",
+    "trip(relu(Dp**2 + 0.85 - Dn**2))",
+    "-0.98*trip(Dn**0.02)",
+]
