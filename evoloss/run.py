@@ -94,17 +94,24 @@ def _locked(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logged(directory: Path) -> Iterator[None]:
+    """Everything into `log.txt`; what the user should know on standard error as well."""
     logger = logging.getLogger("evoloss")
-    handler = logging.FileHandler(directory / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    file = logging.FileHandler(directory / "log.txt", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("evoloss: %(message)s"))
+    handlers = (file, terminal)
+    for handler in handlers:
+        logger.addHandler(handler)
     logger.info("one torch thread a worker; %s cores; pid %s", workers.cores(), os.getpid())
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def _environment(device: str) -> dict[str, Any]:

@@ -138,7 +138,8 @@ class Search:
         try:
             tree = self.grammar.individual(expression)
         except EvolossError as error:
-            log.warning("%s is scored but does not breed: %s", name, error)
+            level = logging.INFO if name in BASELINES else logging.WARNING
+            log.log(level, "%s (%s) is scored but does not breed: %s", name, expression, error)
         return _Member(_candidate(expression, 0, name=name), tree)
 
     def _offspring(self, number: int) -> list[_Member]:
@@ -205,6 +206,9 @@ class Search:
                 candidate.scale, candidate.fingerprint = answer.scale, answer.fingerprint
                 self.fingerprints.add(candidate.key, answer.fingerprint)
                 kept.append(member)
+        for candidate in (member.candidate for member in members):
+            if candidate.name and candidate.status is not Status.OK:
+                log.warning("%s (%s) is refused: %s", candidate.name, candidate.expression, _reason(candidate))
         return kept + self._screened(negated, number) if negated else kept
 
     def _negated(self, member: _Member, number: int) -> list[_Member]:
@@ -374,6 +378,12 @@ class Search:
 def _candidate(expression: Expression, generation: int, parents: tuple[str, ...] = (), name: str = "") -> Candidate:
     kind = family(expression.variables)
     return Candidate(expression.key, expression.text, expression.complexity, kind, name, generation, parents)
+
+
+def _reason(candidate: Candidate) -> str:
+    if candidate.status is Status.DUPLICATE:
+        return f"it has the gradients of the loss {candidate.detail}"
+    return candidate.detail
 
 
 def _promoted(contenders: list[Candidate], keep: float) -> list[Candidate]:

@@ -94,6 +94,18 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
     assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
 
 
+def test_a_refused_seed_says_why(run_cli, tmp_path):
+    seeds = ("--seed-expr", "cls(tanh(p - y))", "--seed-expr", "cls(y + p**2)", "--seed-expr", "-2*y*log(p)")
+    code, _, err = run_cli("search", *SMALL, *seeds, "--out", tmp_path / "run", "--quiet")
+    assert code == 0
+    assert err.splitlines() == [
+        "evoloss: seed-1 (cls(tanh(p - y))) is scored but does not breed: "
+        "the operator `tanh` is not in this search space",
+        "evoloss: seed-2 (cls(p**2 + y)) is refused: learns: neither sign fits free logits or embeddings",
+        "evoloss: seed-3 (cls(-2*y*log(p))) is refused: it has the gradients of the loss 838b746f698b78b1",
+    ]
+
+
 def test_json_is_a_line_a_generation(run_cli, tmp_path):
     code, out, _ = run_cli("search", *SMALL, "--out", tmp_path / "run", "--json")
     lines = [json.loads(line) for line in out.splitlines()]

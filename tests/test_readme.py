@@ -1,0 +1,46 @@
+"""What the README shows is what happens."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from evoloss import cli
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^(?:\$ )?evoloss (.*?)(?:  +#.*)?$", "".join(text for _, text in BLOCKS), re.MULTILINE)
+
+
+def test_the_python_examples_run():
+    examples = [text for language, text in BLOCKS if language == "python"]
+    assert examples
+    for text in examples:
+        exec(compile(text, "README.md", "exec"), {})
+
+
+def test_the_failing_example_fails_as_shown(run_cli):
+    (shown,) = [text for language, text in BLOCKS if language == "console" and "log(P)" in text]
+    command, _, output = shown.partition("\n")
+    code, _, err = run_cli(*shlex.split(command)[2:])
+    assert code == 1
+    assert err == output
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_has_these_options(line):
+    """Parsed as typer parses it, without being run."""
+    import typer
+
+    words = shlex.split(line)
+    command = typer.main.get_command(cli.app).commands[words[0]]
+    with command.make_context(words[0], words[1:]) as context:
+        assert context.params
+    assert COMMANDS
+
+
+def test_the_tree_lists_every_module():
+    package = Path(cli.__file__).parent
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py", "errors.py"}
+    assert set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE)) == modules
