@@ -39,7 +39,7 @@ def bred_trees(count: int) -> list[Individual]:
     grammar = Grammar(load_space("hybrid"))
     trees: list[Individual] = []
     with seeded(0):
-        parents = [grammar.individual(Expression.parse(row.expression)) for row in BASELINES.values()]
+        parents = [grammar.individual(Expression.parse(BASELINES[name].expression)) for name in grammar.space.seeds]
         parents += [grammar.draw(index) for index in range(40)]
         while len(trees) < count:
             for number, tree in enumerate(parents):

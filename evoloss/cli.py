@@ -234,16 +234,25 @@ def _mean_sd(values: Sequence[float]) -> str:
 
 @app.command()
 def baselines(as_json: AsJson = False) -> None:
-    """List the hand-written losses."""
+    """List the hand-written losses, and those that no formula of the language says."""
     from dataclasses import asdict
 
-    from evoloss.baselines import BASELINES
+    from evoloss.baselines import BASELINES, UNWRITABLE
 
     if as_json:
-        print(json.dumps([asdict(row) for row in BASELINES.values()]))
+        written, unwritable = ([asdict(row) for row in table] for table in (BASELINES.values(), UNWRITABLE.values()))
+        print(json.dumps({"baselines": written, "unwritable": unwritable}))
         return
-    rows = [[row.name, row.expression, row.family, row.paper] for row in BASELINES.values()]
+    rows = [
+        [row.name, row.expression, row.family + (f", {row.classes} classes" if row.classes else ""), row.paper]
+        for row in BASELINES.values()
+    ]
     _print_table(("name", "formula", "family", "paper"), rows)
+    print("\nnot in the language:")
+    _print_table(
+        ("name", "family", "paper", "why"),
+        [[row.name, row.family, row.paper, row.reason] for row in UNWRITABLE.values()],
+    )
 
 
 @app.command()

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evoloss.baselines import BASELINES
-from evoloss.config import space_names
+from evoloss.baselines import BASELINES, UNWRITABLE
+from evoloss.config import load_space, space_names
 from evoloss.data import DATASETS
 
 SMALL = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
@@ -33,7 +33,7 @@ def test_search_writes_a_run_directory(run_directory):
     assert names >= {"generations.csv", "hall_of_fame.csv", "baselines.csv"}
     best = pd.read_csv(run_directory / "hall_of_fame.csv")
     assert 0 < len(best) <= 20
-    assert set(column(run_directory / "baselines.csv", "name")) == set(BASELINES)
+    assert set(column(run_directory / "baselines.csv", "name")) == set(load_space("smoke").seeds)
     environment = json.loads((run_directory / "environment.json").read_text())
     assert environment["looks"] == []
     assert environment["versions"]["torch"]
@@ -133,14 +133,32 @@ def test_evaluate_cross_entropy_itself(run_cli):
 
 
 @pytest.mark.parametrize(
-    ("command", "names"), [("baselines", BASELINES), ("spaces", space_names()), ("datasets", DATASETS)]
+    ("command", "names"),
+    [
+        ("baselines", [*BASELINES, "", "not", "name", *UNWRITABLE]),
+        ("spaces", space_names()),
+        ("datasets", DATASETS),
+    ],
 )
 def test_lists(run_cli, command, names):
     code, out, _ = run_cli(command)
     assert code == 0
-    first_words = [line.split()[0] for line in out.splitlines()[1:]]
+    first_words = [line.partition(" ")[0] for line in out.splitlines()[1:]]
     assert first_words == list(names)
     assert json.loads(run_cli(command, "--json")[1])
+
+
+def test_the_list_of_baselines_says_what_the_language_lacks(run_cli):
+    _, out, _ = run_cli("baselines")
+    assert out.count("classification, 2 classes") == 1  # xtreme-margin
+    tables = json.loads(run_cli("baselines", "--json")[1])
+    assert {row["name"]: row["expression"] for row in tables["baselines"]} == {
+        name: row.expression for name, row in BASELINES.items()
+    }
+    assert [row["name"] for row in tables["unwritable"]] == list(UNWRITABLE)
+    for row in tables["unwritable"]:
+        assert row["reason"] == UNWRITABLE[row["name"]].reason
+        assert row["reason"] in out
 
 
 def test_a_folder_of_images(run_cli, tmp_path):

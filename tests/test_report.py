@@ -7,7 +7,6 @@ import stubs
 
 from evoloss import report
 from evoloss.archive import Archive
-from evoloss.baselines import BASELINES
 from evoloss.records import Generation
 
 DESIGN = [
@@ -46,8 +45,8 @@ def test_what_only_a_playoff_knows_is_empty(tables):
     assert tables["hall_of_fame"][between].isna().all(axis=None)
 
 
-def test_every_baseline_has_a_row(tables):
-    assert set(tables["baselines"]["name"]) == set(BASELINES)
+def test_every_seed_has_a_row(tables):
+    assert set(tables["baselines"]["name"]) == set(stubs.config().space.seeds)
 
 
 def test_generations_have_the_columns_of_the_design(tables):

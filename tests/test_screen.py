@@ -3,6 +3,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from rows import sized
 
 from evoloss.baselines import BASELINES
 from evoloss.duplicates import TOLERANCE, Fingerprints
@@ -19,8 +20,7 @@ def difference(first: str, second: str, num_classes: int = 10) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize(("name", "num_classes"), sized(2, 10))
 def test_every_baseline_passes(name, num_classes):
     verdict = screen(parse(BASELINES[name].expression), num_classes)
     assert verdict.problem == ""
@@ -29,8 +29,7 @@ def test_every_baseline_passes(name, num_classes):
     assert all(math.isfinite(number) for number in verdict.fingerprint)
 
 
-@pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize(("name", "num_classes"), sized(2, 10))
 def test_every_negated_baseline_is_told_to_turn_round(name, num_classes):
     negated = parse(BASELINES[name].expression).negated
     verdict = screen(negated, num_classes)
@@ -81,15 +80,9 @@ def test_bad_formulas_fail_the_right_screen(text, num_classes):
 
 
 GOOD = (
-    "abs(p - y)",
-    "y*(1 - p)**2*log(p)*-1",
-    "y*(1 - p**0.7)/0.7",
-    "(z - y)**2",
-    "y*softplus(-z) + (1 - y)*softplus(z)",
+    "y*exp(-3*p)",
+    "y*log(p)**2",
     "-y*tanh(z) + 0.1*z**2",
-    "3*y*(1 - p**(1/3))",
-    "y/p",
-    "(p - y)**2",
     "cls(-y*log(p)) + pair(Y*D**2)",
     "pair(Y*D - (1 - Y)*tanh(D))",
     "trip(softplus(Dp - Dn))",

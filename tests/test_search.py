@@ -6,7 +6,6 @@ import pytest
 import stubs
 
 from evoloss.archive import Archive
-from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.records import Evaluation, Status
@@ -106,7 +105,7 @@ def test_resume_evaluates_nothing_twice(tmp_path):
 def test_seeds_are_in_generation_0_and_go_all_the_way(finished):
     candidates, _, _ = finished
     seeds = {c.name: c for c in candidates if c.name}
-    assert set(seeds) == set(BASELINES)
+    assert set(seeds) == set(stubs.config().space.seeds)
     for seed in seeds.values():
         assert seed.generation == 0
         assert seed.status is not Status.OK or seed.rung == 1
