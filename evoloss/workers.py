@@ -5,6 +5,7 @@ exactly once: as timeout where it overran its limit, as lost where three workers
 """
 
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -23,6 +24,8 @@ Pool = Callable[[Iterable[Job]], Iterator[Evaluation]]
 MAX_DEATHS = 3  # of workers on the same job, before the job is blamed
 GRACE = 60.0  # seconds beyond its limit after which a worker that does not answer is killed
 POLL = 1.0  # seconds between looks at the clock while waiting
+
+log = logging.getLogger("evoloss")
 
 
 @contextlib.contextmanager
@@ -59,7 +62,8 @@ def _in_process(dataset: "Dataset", device: str) -> Pool:
 @contextlib.contextmanager
 def _ray(workers: int | None, address: str | None, dataset: "Dataset") -> Iterator[tuple[Any, int]]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # Even with log_to_driver off, Ray prints to standard output, where --json goes, that a worker died.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -147,6 +151,7 @@ class _RayPool:
         except self.ray.exceptions.RayError as error:
             self._replace(task.actor)
             deaths[task.job] = deaths.get(task.job, 0) + 1
+            log.info("a worker died of `%s` (%s)", task.job.expression, type(error).__name__)
             if deaths[task.job] < MAX_DEATHS:
                 waiting.appendleft(task.job)
             else:

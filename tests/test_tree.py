@@ -9,7 +9,7 @@ import pytest
 
 from evoloss import tree as trees
 from evoloss.baselines import BASELINES
-from evoloss.config import SearchSpace, load_space, space_names, validated
+from evoloss.config import SearchSpace, Tree, load_space, space_names, validated
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
@@ -80,6 +80,14 @@ REFUSED = {  # by the hybrid space
     "taylor-glo": "the tree has height 10 and 56 nodes, the space allows 12 and 40",
 }
 BRED = {name: row for name, row in BASELINES.items() if name not in REFUSED}
+
+
+@pytest.mark.parametrize("row", BASELINES.values(), ids=BASELINES)
+def test_every_baseline_goes_there_and_back_in_the_whole_language(row):
+    space = load_space("hybrid").model_copy(update={"operators": tuple(OPERATORS), "tree": Tree(max_nodes=100)})
+    grammar = Grammar(space)
+    expression = Expression.parse(row.expression)
+    assert grammar.expression(grammar.individual(expression)) == expression
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,7 +1,6 @@
 import dataclasses
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -113,21 +112,19 @@ def test_a_job_that_hangs_is_killed_at_its_limit():
     assert statuses == {"a": Status.TIMEOUT, "b": Status.OK}
 
 
-def worker_processes():
-    """Process ids of this pool's workers: Ray renames a process after the class that it runs."""
-    commands = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return [pid for pid, path in commands.items() if b"ray::_Worker" in path.read_bytes()]
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 def test_a_worker_killed_while_it_works_costs_nothing(ray_pool):
+    import ray
+
+    actors = ray_pool.__self__.idle
+    pids = ray.get([actor.__ray_call__.remote(lambda _: os.getpid()) for actor in actors])
     answered = []
     for answer in ray_pool(jobs()):
         if not answered:
-            os.kill(worker_processes()[0], signal.SIGKILL)
+            os.kill(pids[0], signal.SIGKILL)
         answered.append(answer)
     assert {answer.job for answer in answered} == set(jobs())
     assert {answer.status for answer in answered} == {Status.OK}
+    assert len(set(pids)) == len(actors) == 2
 
 
 def test_an_address_without_a_cluster_is_one_clear_line(digits):
