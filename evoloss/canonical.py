@@ -123,7 +123,7 @@ _NUMERIC: dict[str, Callable[..., float]] = _ARITHMETIC | {
 def fold(name: str, *arguments: float) -> float:
     """The value of a function on numbers, in float64. Raises `ExpressionError` where it is not a finite real."""
     try:
-        value = float(_NUMERIC.get(name, getattr(math, name, None))(*arguments))  # type: ignore[misc]
+        value = float((_NUMERIC.get(name) or getattr(math, name))(*arguments))
     except (ValueError, ZeroDivisionError, OverflowError):
         value = math.nan
     if not abs(value) < math.inf:

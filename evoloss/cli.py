@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evoloss.errors import EvolossError
+from evoloss.tables import print_table
 
 if TYPE_CHECKING:
     from evoloss.playoff import Standing
@@ -74,7 +75,7 @@ def search(
     grammar = load_space(space)
     values = {
         "version": version("evoloss"),
-        "dataset": dataset,
+        "dataset": _absolute(dataset),
         "proxy": proxy or data.default_proxy(dataset),
         "space_name": space,
         "seed": seed,
@@ -91,8 +92,7 @@ def search(
         "space": grammar,
     }
     config = validated(RunConfig, values, "search")
-    grammar.rungs_for(config.proxy)
-    data.load(config.data())  # whatever is wrong with the data is said before a directory is made
+    run.check(config)
     directory = out or run.default_directory(config)
     run.create(directory, config)
     _carry_on(directory, workers, address, quiet, as_json)
@@ -148,7 +148,7 @@ def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
         if row["name"] in ("ce", "ngl"):
             shown.setdefault(row["key"], row | {"rank": ""})
     table = [[row[name] for name in ("rank", "name", "fitness", "n_seeds", "expression")] for row in shown.values()]
-    _print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
+    print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
     print("Select accuracies guided the search and flatter its winners; `evoloss evaluate` judges a formula afresh.")
 
 
@@ -219,7 +219,7 @@ def _print_standings(standings: "Sequence[Standing]", protocol: str, as_json: bo
         [s.expression.text, _mean_sd(s.select), _mean_sd(s.test), str(len(s.test)), f"{s.rate:g}", f"{s.scale:g}"]
         for s in standings
     ]
-    _print_table(("loss", "select accuracy", "test accuracy", "n", "learning rate", "scale"), table)
+    print_table(("loss", "select accuracy", "test accuracy", "n", "learning rate", "scale"), table)
     if first is not reference:
         shown = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], p = {gap.p:.3g}: " if gap else ""
         print(f"test accuracy, formula minus cross-entropy, paired, 95 % interval: {shown}{verdict(gap)}")
@@ -247,9 +247,9 @@ def baselines(as_json: AsJson = False) -> None:
         [row.name, row.expression, row.family + (f", {row.classes} classes" if row.classes else ""), row.paper]
         for row in BASELINES.values()
     ]
-    _print_table(("name", "formula", "family", "paper"), rows)
+    print_table(("name", "formula", "family", "paper"), rows)
     print("\nnot in the language:")
-    _print_table(
+    print_table(
         ("name", "family", "paper", "why"),
         [[row.name, row.family, row.paper, row.reason] for row in UNWRITABLE.values()],
     )
@@ -275,7 +275,7 @@ def spaces(as_json: AsJson = False) -> None:
         ]
         for name, space in loaded.items()
     ]
-    _print_table(("name", "what", "variables", "operators and macros", "seeds", "proxies"), rows)
+    print_table(("name", "what", "variables", "operators and macros", "seeds", "proxies"), rows)
 
 
 @app.command()
@@ -300,25 +300,7 @@ def datasets(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         ]
         for row in known
     ]
-    _print_table(("name", "what", "shape", "classes", "proxy", "where, or what it needs"), rows)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table that folds long cells in a terminal; aligned lines, however long, elsewhere."""
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-        for row in (columns, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)
+    print_table(("name", "what", "shape", "classes", "proxy", "where, or what it needs"), rows)
 
 
 def _bar(silent: bool) -> Any:
@@ -335,6 +317,12 @@ def _bar(silent: bool) -> Any:
             yield lambda done, due: bar.update(task, completed=done, total=due)
 
     return shown()
+
+
+def _absolute(dataset: str) -> str:
+    """A folder of images by its full path: a run can be resumed from anywhere."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon and path else dataset
 
 
 def _canonical(text: str) -> str:

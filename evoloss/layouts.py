@@ -84,12 +84,12 @@ class Batch:
         return self.labels.unsqueeze(0) == self.labels.unsqueeze(1)
 
     @functools.cached_property
-    def D(self) -> Tensor:  # noqa: N802
+    def D(self) -> Tensor:
         """Distances [N, N - 1] of each sample to every other."""
         return _off_diagonal(self._all_pairs)
 
     @functools.cached_property
-    def Y(self) -> Tensor:  # noqa: N802
+    def Y(self) -> Tensor:
         """1 [N, N - 1] where the classes agree, else 0."""
         return _off_diagonal(self._agree).to(self.floats.dtype)
 
@@ -108,13 +108,13 @@ class Batch:
         return anchor, positive, negatives_first[anchor, place]
 
     @functools.cached_property
-    def Dp(self) -> Tensor:  # noqa: N802
+    def Dp(self) -> Tensor:
         """Distances [T] from anchors to positives."""
         anchor, positive, _ = self._triplets
         return self._all_pairs[anchor, positive]
 
     @functools.cached_property
-    def Dn(self) -> Tensor:  # noqa: N802
+    def Dn(self) -> Tensor:
         """Distances [T] from anchors to negatives."""
         anchor, _, negative = self._triplets
         return self._all_pairs[anchor, negative]

@@ -77,7 +77,7 @@ class TrainResult:
     """What a training came to: accuracies by role (fractions), where it was stopped and why."""
 
     status: Status
-    accuracy: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[Role, float] = field(default_factory=dict)
     steps: int = 0
     detail: str = ""
 

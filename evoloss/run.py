@@ -16,6 +16,7 @@ from typing import Any
 
 from evoloss import data, report, workers
 from evoloss.archive import Archive
+from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
 from evoloss.search import Progress, Search, TimeIsUpError, Watch
@@ -28,6 +29,16 @@ def default_directory(config: RunConfig) -> Path:
     dataset = Path(config.dataset.partition(":")[2]).name or config.dataset
     space = Path(config.space_name).stem
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{dataset}-{space}-{config.seed}"
+
+
+def check(config: RunConfig) -> None:
+    """Raise `EvolossError` for what is wrong with the data or does not fit it, before a directory is made."""
+    config.space.rungs_for(config.proxy)
+    count = data.load(config.data()).num_classes
+    for name in config.space.seeds:
+        if BASELINES[name].classes not in (None, count):
+            only = f"the seed `{name}` is a loss for {BASELINES[name].classes} classes"
+            raise EvolossError(f"{only}, {config.dataset} has {count}: leave it out of the search space")
 
 
 def create(directory: Path, config: RunConfig) -> None:

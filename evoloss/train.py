@@ -69,7 +69,7 @@ def train(
         return TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
     references = _references(model, loss, samples, decoder)
     accuracy = {role: _accuracy(model, data, references) for role, data in scored.items()}
-    return TrainResult(Status.OK, accuracy, steps)  # type: ignore[arg-type]
+    return TrainResult(Status.OK, accuracy, steps)
 
 
 def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from evoloss.baselines import BASELINES, UNWRITABLE
-from evoloss.config import load_space, space_names
+from evoloss.config import load_space, space_names, spaces_dir
 from evoloss.data import DATASETS
 
 SMALL = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
@@ -94,6 +94,17 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
     assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
 
 
+def test_a_seed_for_another_number_of_classes_is_refused(run_cli, tmp_path):
+    text = (spaces_dir() / "smoke.toml").read_text().replace('"standalone-center"]', '"xtreme-margin"]')
+    (tmp_path / "own.toml").write_text(text)
+    code, _, err = run_cli("search", "--space", tmp_path / "own.toml", "--out", tmp_path / "run")
+    assert code == 1
+    assert err == (
+        "evoloss: the seed `xtreme-margin` is a loss for 2 classes, digits has 10: leave it out of the search space\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_refused_seed_says_why(run_cli, tmp_path):
     seeds = ("--seed-expr", "cls(tanh(p - y))", "--seed-expr", "cls(y + p**2)", "--seed-expr", "-2*y*log(p)")
     code, _, err = run_cli("search", *SMALL, *seeds, "--out", tmp_path / "run", "--quiet")
@@ -161,17 +172,19 @@ def test_the_list_of_baselines_says_what_the_language_lacks(run_cli):
         assert row["reason"] in out
 
 
-def test_a_folder_of_images(run_cli, tmp_path):
+def test_a_folder_of_images(run_cli, monkeypatch, tmp_path):
     for number in range(60):
         for place, name in enumerate(("dark", "light")):
             folder = tmp_path / "images" / name
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("L", (28, 28), 40 + 120 * place + number).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
     code, _, err = run_cli(
-        *("search", *SMALL, "--dataset", f"folder:{tmp_path / 'images'}", "--proxy", "mlp", "--out", tmp_path / "run")
+        *("search", *SMALL, "--dataset", "folder:images", "--proxy", "mlp", "--out", tmp_path / "run")
     )
     assert (code, err) == (0, "")
     assert max(column(tmp_path / "run" / "hall_of_fame.csv", "fitness")) > 0.9
+    assert f'dataset = "folder:{tmp_path / "images"}"' in (tmp_path / "run" / "run.toml").read_text()
 
 
 BAD = {
