@@ -7,6 +7,7 @@ exactly once: as timeout where it overran its limit, as lost where three workers
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ Pool = Callable[[Iterable[Job]], Iterator[Evaluation]]
 
 MAX_DEATHS = 3  # of workers on the same job, before the job is blamed
 GRACE = 60.0  # seconds beyond its limit after which a worker that does not answer is killed
+KNOCK = 10.0  # seconds for a cluster to answer
 POLL = 1.0  # seconds between looks at the clock while waiting
 
 log = logging.getLogger("evoloss")
@@ -64,26 +66,38 @@ def _ray(workers: int | None, address: str | None, dataset: "Dataset") -> Iterat
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Even with log_to_driver off, Ray prints to standard output, where --json goes, that a worker died.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    if address:  # clusters ask for their token by default; RAY_AUTH_MODE=disabled joins one that does not
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
             count = workers or int(ray.cluster_resources().get("CPU", 1))
         else:
             count = workers or cores()
             size = sum(split.images.nbytes + split.labels.nbytes for split in dataset.splits.values())
             store = max(2 * size, 128 * 2**20)
-            ray.init(num_cpus=count, object_store_memory=store, include_dashboard=False, **quiet)
+            # "local": without it Ray would join whatever cluster was last started on this machine.
+            ray.init("local", num_cpus=count, object_store_memory=store, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+        mend = "its token belongs in ~/.ray/auth_token here" if address else "--workers 0 runs without Ray"
         problem = str(error).strip().splitlines()[0]
-        raise EvolossError(f"cannot {where}: {problem}; --workers 0 runs without Ray") from None
+        raise EvolossError(f"cannot {where}: {problem}; {mend}") from None
     try:
         yield ray, count
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
 
 class _Worker:

@@ -1,6 +1,10 @@
 import dataclasses
 import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +135,37 @@ def test_an_address_without_a_cluster_is_one_clear_line(digits):
     message = r"cannot join the Ray cluster at 127\.0\.0\.1:1"
     with pytest.raises(EvolossError, match=message), workers.open_pool(digits, 1, address="127.0.0.1:1"):
         pass
+
+
+def test_a_search_on_a_running_cluster_with_its_token(digits, tmp_path):
+    """`ray start` in a process of its own; the answers are those of this process."""
+    ray = Path(sys.executable).with_name("ray")
+    program = f"""
+import dataclasses, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_workers
+from evoloss import data, workers
+from evoloss.records import DataSpec
+with workers.open_pool(data.load(DataSpec("digits")), 1, address=sys.argv[1]) as pool:
+    for answer in pool(test_workers.jobs()):
+        print(answer.job.task, answer.job.key, answer.score)
+"""
+    port = free_port()
+    start = [ray, "start", "--head", "--block", "--port", str(port), "--num-cpus", "1", "--include-dashboard=false"]
+    with subprocess.Popen([*start, "--disable-usage-stats"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as head:
+        try:
+            next(line for line in head.stdout if b"Ray runtime started" in line)
+            command = [sys.executable, "-c", program, f"127.0.0.1:{port}"]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        finally:
+            head.terminate()
+            head.stdout.close()
+    assert done.returncode == 0, done.stderr
+    with workers.open_pool(digits, 0) as local:
+        assert sorted(done.stdout.splitlines()) == sorted(f"{a.job.task} {a.job.key} {a.score}" for a in local(jobs()))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
