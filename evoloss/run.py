@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -65,7 +66,12 @@ def carry_on(directory: Path, watch: Watch, count: int | None = None, address: s
             f"results would not be comparable; install that version to continue it"
         )
     dataset = data.load(config.data())
-    with _locked(directory), _logged(directory), contextlib.closing(_archive(directory, config)) as archive:
+    with (
+        _locked(directory),
+        _logged(directory),
+        _explained(directory),
+        contextlib.closing(Archive(directory / "archive.sqlite", config.data())) as archive,
+    ):
 
         def watch_and_write(progress: Progress) -> None:
             if progress.finished is not None:
@@ -84,8 +90,13 @@ def carry_on(directory: Path, watch: Watch, count: int | None = None, address: s
     return True
 
 
-def _archive(directory: Path, config: RunConfig) -> Archive:
-    return Archive(directory / "archive.sqlite", config.data())
+@contextlib.contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """A full disk or a damaged archive as one line."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise EvolossError(f"cannot go on with {directory}: {error}; what is stored was left as it is") from None
 
 
 @contextlib.contextmanager

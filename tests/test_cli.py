@@ -268,6 +268,15 @@ def test_a_run_of_another_version_is_refused(run_cli, run_directory):
     assert "was made by evoloss 9." in err
 
 
+def test_a_damaged_archive_is_one_clear_line(run_cli, run_directory):
+    archive = run_directory / "archive.sqlite"
+    archive.write_bytes(archive.read_bytes()[:20_000])
+    code, _, err = run_cli("resume", run_directory, "--workers", "0", "--quiet")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "malformed" in err
+
+
 def test_version(run_cli):
     from importlib.metadata import version
 
