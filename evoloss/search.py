@@ -40,6 +40,7 @@ class Progress:
 
     generations: int
     started: float
+    first: int = 0  # the generation at which this session began
     generation: int = 0
     phase: str = ""
     done: int = 0
@@ -86,8 +87,8 @@ class Search:
     def run(self) -> None:
         """Search to the last generation. Raises `TimeIsUpError` at the time limit; `run` again continues."""
         self._restore()
-        finished = self.archive.generations()
-        for number in range(len(finished), self.config.generations + 1):
+        self.progress.first = len(self.archive.generations())
+        for number in range(self.progress.first, self.config.generations + 1):
             self._generation(number)
         self._settle()
 

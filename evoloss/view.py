@@ -73,14 +73,15 @@ class _Picture:
     def __rich__(self) -> Group:
         progress = self.progress
         elapsed = time.monotonic() - progress.started
-        generations = progress.generations + 1
-        share = (progress.generation + progress.done / max(progress.due, 1) * 0.5) / generations
-        left = f", about {duration(elapsed * (1 - share) / share)} left" if share > 0.02 else ""
+        finished = progress.generation + 0.5 * progress.done / max(progress.due, 1)
+        share = finished / (progress.generations + 1)
+        here = finished - progress.first  # what this session did; a resumed one did not do it all
+        left = duration(elapsed * (progress.generations + 1 - finished) / here) if here > 0.5 else ""
         head = Table.grid(padding=(0, 1))
         head.add_row(
             f"generation {progress.generation} of {progress.generations}",
             ProgressBar(total=1.0, completed=share, width=30),
-            f"{duration(elapsed)}{left}",
+            duration(elapsed) + (f", about {left} left" if left else ""),
         )
         rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 else ""
         rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.most_common(5))

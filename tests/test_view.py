@@ -45,6 +45,13 @@ def test_the_live_view_says_where_the_search_stands():
     assert "0.9000  1 seed   cls(-y*log(p))" in shown
 
 
+def test_time_left_counts_what_this_session_did():
+    """Half of generation 2's evaluations are there: 2.25 of 5 generations after 100 s, 0.25 of them in this session."""
+    assert "about 2 min 02 s left" in picture(progress(done=6))
+    assert "left" not in picture(progress(done=6, first=2))
+    assert "about 8 min 20 s left" in picture(progress(generation=3, done=0, first=2, generations=7))
+
+
 def test_the_live_view_before_anything_is_known():
     shown = picture(progress(generation=0, done=0, due=0, trained=0, best=None, references={}, rejected=Counter()))
     assert "generation 0 of 4" in shown
