@@ -147,7 +147,11 @@ def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
     for row in _read_table(directory / "baselines.csv"):
         if row["name"] in ("ce", "ngl"):
             shown.setdefault(row["key"], row | {"rank": ""})
-    table = [[row[name] for name in ("rank", "name", "fitness", "n_seeds", "expression")] for row in shown.values()]
+    table = [
+        [row["rank"], row["name"], f"{float(row['fitness']):.4f}", row["n_seeds"], row["expression"]]
+        for row in shown.values()
+        if row["fitness"]
+    ]
     print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
     print("Select accuracies guided the search and flatter its winners; `evoloss evaluate` judges a formula afresh.")
 
