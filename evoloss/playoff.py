@@ -3,12 +3,12 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evoloss.config import Rung
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Job, Status, derive_seed
+from evoloss.records import Evaluation, Job, Role, Status, derive_seed
 from evoloss.workers import Pool
 
 TUNING_SEED = "tuning"  # of the training that chooses the rate; its score is not reported
@@ -62,14 +62,12 @@ def contest(
 
     scales = _scales(expressions, proxy, seed, evaluate)
     rates = _rates(expressions, scales, proxy, rung, seed, evaluate)
+    both: tuple[Role, ...] = ("select", "test")
     jobs = {
-        (expression, number): _job(
-            expression, proxy, scales[expression], rung, rates[expression], (seed, "fresh", number)
-        )
-        for expression in expressions
+        (e, number): _job(e, proxy, scales[e], rung, rates[e], (seed, "fresh", number), both)
+        for e in expressions
         for number in range(seeds)
     }
-    jobs = {place: replace(job, roles=("select", "test")) for place, job in jobs.items()}
     answers = evaluate(list(jobs.values()))
     standings: list[Standing] = []
     for expression in expressions:
@@ -127,11 +125,18 @@ def _rates(
     return {expression: best(expression) for expression in expressions}
 
 
-def _job(expression: Expression, proxy: str, scale: float, rung: Rung, rate: float, seed: tuple[object, ...]) -> Job:
+def _job(
+    expression: Expression,
+    proxy: str,
+    scale: float,
+    rung: Rung,
+    rate: float,
+    seed: tuple[object, ...],
+    roles: tuple[Role, ...] = ("select",),
+) -> Job:
     budget = next(budget for budget in rung.budgets() if budget.learning_rate == rate)
-    return Job(
-        "train", expression.key, expression.text, proxy, derive_seed(*seed), budget, scale, time_limit=budget.time_limit
-    )
+    number, limit = derive_seed(*seed), budget.time_limit
+    return Job("train", expression.key, expression.text, proxy, number, budget, scale, roles, limit)
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
