@@ -41,6 +41,7 @@ def test_every_command_has_these_options(line):
 
 
 def test_the_tree_lists_every_module():
-    package = Path(cli.__file__).parent
+    package = Path(cli.__file__).parent.parent
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py", "errors.py"}
-    assert set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE)) == modules
+    modules |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+(?:\.py|/)) ", README, re.MULTILINE)) == modules

@@ -1,0 +1,55 @@
+"""The command line: parses, wires, prints. What is heavy is imported inside the command that needs it."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from evoloss.cli import compare, listings, search
+from evoloss.errors import EvolossError
+
+app = typer.Typer(
+    help="Discover loss functions for classifiers by genetic programming, and compare them honestly.",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    no_args_is_help=True,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        print(version("evoloss"))
+        raise typer.Exit
+
+
+_COMMANDS = (
+    search.search,
+    search.resume,
+    compare.evaluate,
+    listings.baselines,
+    listings.spaces,
+    listings.datasets,
+)
+
+for _command in _COMMANDS:
+    app.command()(_command)
+
+# click's; newer versions of typer bring their own click, and export no other name of it.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """The `evoloss` command: errors are one line on standard error."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except EvolossError as error:
+        print(f"evoloss: {error}", file=sys.stderr)
+        sys.exit(1)
+    except _UsageError as error:
+        print(f"evoloss: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        print("evoloss: interrupted", file=sys.stderr)
+        sys.exit(130)

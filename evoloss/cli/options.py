@@ -1,0 +1,69 @@
+"""The options that commands share, and what their texts mean."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evoloss.errors import EvolossError
+
+Dataset = Annotated[str, typer.Option(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
+DataDir = Annotated[str | None, typer.Option(help="Where to look for data first.")]
+Proxy = Annotated[str | None, typer.Option(help="mlp or inception; the default depends on the data set.")]
+Space = Annotated[str, typer.Option(help="A name of `evoloss spaces`, or the path of a TOML file.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes; default one a core; 0 runs in this process.")]
+Address = Annotated[str | None, typer.Option(help="Join a running Ray cluster, for instance auto.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Keep that many training samples.")]
+LabelNoise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels made wrong.")]
+Imbalance = Annotated[float, typer.Option(min=1, help="Ratio of the largest to the smallest training class.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while searching.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def full_path(dataset: str) -> str:
+    """A folder of images by its full path: a run can be resumed from anywhere."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon and path else dataset
+
+
+def canonical(text: str) -> str:
+    """The canonical text of a formula."""
+    from evoloss.expression import Expression
+
+    return Expression.parse(text).text
+
+
+def read_seconds(text: str | None) -> float | None:
+    """`90`, `90s`, `45m` or `2h` in seconds."""
+    if text is None:
+        return None
+    factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    try:
+        seconds = float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise EvolossError(f"--time-limit should be a positive time such as 90s, 45m or 2h, not `{text}`")
+    return seconds
+
+
+def read_rates(text: str | None) -> list[float]:
+    """`1e-3,3e-3` as numbers; none for None."""
+    try:
+        rates = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        rates = [0.0]
+    if any(not 0 < rate < float("inf") for rate in rates):
+        raise EvolossError(f"--lr should be positive numbers such as 1e-3,3e-3, not `{text}`")
+    return rates
+
+
+def read_device(name: str) -> str:
+    """The device, with "auto" decided."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise EvolossError(f"--device should be auto, cpu or cuda, not `{name}`")
+    if name == "auto":  # asking torch would import it
+        return "cuda" if shutil.which("nvidia-smi") else "cpu"
+    return name

@@ -1,0 +1,140 @@
+"""`evoloss search` and `evoloss resume`."""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evoloss.cli.options import (
+    Address,
+    AsJson,
+    DataDir,
+    Dataset,
+    Device,
+    Imbalance,
+    LabelNoise,
+    Proxy,
+    Quiet,
+    Samples,
+    Space,
+    Workers,
+    canonical,
+    full_path,
+    read_device,
+    read_seconds,
+)
+from evoloss.errors import EvolossError
+from evoloss.tables import print_table
+
+
+def search(
+    dataset: Dataset = "digits",
+    generations: Annotated[int | None, typer.Option(min=1, help="After the first; default from the space.")] = None,
+    population: Annotated[int | None, typer.Option(min=2, help="Losses in a generation.")] = None,
+    space: Space = "hybrid",
+    seed: Annotated[int, typer.Option(help="Same seed, same hall of fame.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The run directory; default runs/<date>-<dataset>-....")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the hall of fame.")] = 20,
+    seed_expr: Annotated[
+        list[str] | None, typer.Option(help="A formula of yours for generation 0; repeatable.")
+    ] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after, for instance, 90s, 45m or 2h.")] = None,
+    proxy: Proxy = None,
+    samples: Samples = None,
+    label_noise: LabelNoise = 0.0,
+    imbalance: Imbalance = 1.0,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    address: Address = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evolve losses on a data set and write a hall of fame."""
+    from evoloss import data, run
+    from evoloss.config import RunConfig, load_space, validated
+
+    grammar = load_space(space)
+    values = {
+        "version": version("evoloss"),
+        "dataset": full_path(dataset),
+        "proxy": proxy or data.default_proxy(dataset),
+        "space_name": space,
+        "seed": seed,
+        "generations": generations or grammar.evolution.generations,
+        "population": population or grammar.evolution.population,
+        "top": top,
+        "samples": samples,
+        "label_noise": label_noise,
+        "imbalance": imbalance,
+        "seed_expressions": [canonical(text) for text in seed_expr or []],
+        "time_limit": read_seconds(time_limit),
+        "device": read_device(device),
+        "data_dir": data_dir,
+        "space": grammar,
+    }
+    config = validated(RunConfig, values, "search")
+    run.check(config)
+    directory = out or run.default_directory(config)
+    run.create(directory, config)
+    _carry_on(directory, workers, address, quiet, as_json)
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    workers: Workers = None,
+    address: Address = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Continue an interrupted search; it ends in the same hall of fame as one that was never interrupted."""
+    if not (directory / "run.toml").is_file():
+        raise EvolossError(f"{directory} is no run directory: it has no run.toml")
+    _carry_on(directory, workers, address, quiet, as_json)
+
+
+def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from evoloss import run, view
+
+    style = view.style_for(quiet, as_json)
+    try:
+        with view.watching(style, Console()) as watch:
+            complete = run.carry_on(directory, watch, workers, address)
+    except KeyboardInterrupt:
+        print(f"evoloss: interrupted, nothing finished is lost; continue: evoloss resume {directory}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if style == "json":
+        print(json.dumps({"complete": complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
+        return
+    if style != "quiet":
+        _print_hall_of_fame(directory)
+    if not complete:
+        print(f"time limit reached; continue: evoloss resume {directory}")
+    print(f"hall of fame: {directory / 'hall_of_fame.csv'}")
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    import csv
+
+    with path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
+    best = _read_table(directory / "hall_of_fame.csv")[:rows]
+    shown = {row["key"]: row for row in best}
+    for row in _read_table(directory / "baselines.csv"):
+        if row["name"] in ("ce", "ngl"):
+            shown.setdefault(row["key"], row | {"rank": ""})
+    table = [
+        [row["rank"], row["name"], f"{float(row['fitness']):.4f}", row["n_seeds"], row["expression"]]
+        for row in shown.values()
+        if row["fitness"]
+    ]
+    print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
+    print("Select accuracies guided the search and flatter its winners; `evoloss evaluate` judges a formula afresh.")
