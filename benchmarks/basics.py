@@ -20,7 +20,7 @@ from evoloss.baselines import BASELINES
 from evoloss.config import load_space
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.run import processor
+from evoloss.directory import processor
 from evoloss.tree import Grammar, Individual, seeded
 from evoloss.workers import cores
 

@@ -6,16 +6,16 @@ ends, so that a run cut off inside a generation starts that generation again and
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from evoloss.errors import EvolossError
-from evoloss.records import Candidate, DataSpec, Evaluation, Generation, Job, Status, protocol
+from evoloss.records import Candidate, DataSpec, Evaluation, Generation, Job, Standing, Status, protocol
 
-FORMAT = 1
+FORMAT = 2
 
 _SCHEMA = """
 CREATE TABLE evaluations (
@@ -27,6 +27,7 @@ CREATE TABLE candidates (
     status TEXT, detail TEXT, scale REAL, fingerprint TEXT, rung INTEGER, rate REAL, scores TEXT, seconds REAL
 );
 CREATE TABLE generations (generation INTEGER PRIMARY KEY, row TEXT, population TEXT);
+CREATE TABLE standings (regime TEXT, key TEXT, row TEXT, PRIMARY KEY (regime, key));
 """
 
 _COLUMNS = [item.name for item in fields(Candidate)]
@@ -38,7 +39,7 @@ _UPSERT = (
 
 
 class Archive:
-    """All evaluations, candidates and generations of one run."""
+    """All evaluations, candidates, generations and contests of one run."""
 
     def __init__(self, path: Path, data: DataSpec) -> None:
         """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
@@ -100,6 +101,24 @@ class Archive:
         )
         self._connection.execute(f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
 
+    def answers(
+        self,
+        jobs: Iterable[Job],
+        pool: Callable[[list[Job]], Iterable[Evaluation]],
+        heard: Callable[[Evaluation], None] = lambda _: None,
+    ) -> dict[Job, Evaluation]:
+        """The evaluations of all jobs: those that are here, and those of the pool, each stored as it comes."""
+        found = {job: self.find(job) for job in jobs}
+        answers = {job: evaluation for job, evaluation in found.items() if evaluation is not None}
+        missing = [job for job in found if job not in answers]
+        for evaluation in answers.values():
+            heard(evaluation)
+        for evaluation in pool(missing) if missing else ():
+            self.add(evaluation)
+            answers[evaluation.job] = evaluation
+            heard(evaluation)
+        return answers
+
     def spent(self) -> tuple[int, float]:
         """How many trainings there were, and their seconds in all."""
         query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"
@@ -133,6 +152,25 @@ class Archive:
         """All candidates of the finished generations, in the order in which they came."""
         query = f"SELECT {', '.join(_COLUMNS)} FROM candidates ORDER BY rowid"
         return [_candidate(row) for row in self._connection.execute(query)]
+
+    # Contests
+
+    def set_standings(self, standings: Iterable[Standing]) -> None:
+        """Store how the losses of a contest came out."""
+        rows = [(standing.regime, standing.key, json.dumps(asdict(standing))) for standing in standings]
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN")
+            cursor.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", rows)
+            cursor.execute("COMMIT")
+
+    def standings(self) -> dict[str, list[Standing]]:
+        """By regime, in the order in which they were stored."""
+        by_regime: dict[str, list[Standing]] = {}
+        for regime, text in self._connection.execute("SELECT regime, row FROM standings ORDER BY rowid"):
+            row = json.loads(text)
+            row |= {"status": Status(row["status"]), "select": tuple(row["select"]), "test": tuple(row["test"])}
+            by_regime.setdefault(regime, []).append(Standing(**row))
+        return by_regime
 
 
 def _candidate_row(candidate: Candidate) -> list[Any]:

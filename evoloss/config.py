@@ -17,11 +17,17 @@ T = TypeVar("T", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Model(BaseModel):
+class Settings(BaseModel):
+    """What a TOML file may say; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def toml(self) -> str:
+        """As the text of a TOML file; what is not set is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
-class Rung(_Model):
+
+class Rung(Settings):
     """One step of successive halving: who trains, for how long, at which learning rates.
 
     `keep` is the share of the candidates of the rung below that train here. Rungs of the same samples and epochs are
@@ -44,7 +50,7 @@ class Rung(_Model):
         return [Budget(learning_rate=rate, **shared) for rate in self.rates]
 
 
-class Tree(_Model):
+class Tree(Settings):
     """Limits that every operator of variation keeps. Heights count edges, below the reductions included."""
 
     init_height: tuple[Count, Count] = (2, 5)
@@ -59,7 +65,7 @@ class Tree(_Model):
         return self
 
 
-class Evolution(_Model):
+class Evolution(Settings):
     """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
 
     population: Count = 40
@@ -87,7 +93,15 @@ class Evolution(_Model):
         return self
 
 
-class SearchSpace(_Model):
+class Playoff(Settings):
+    """Who meets the seeds at the end of a search, on how many fresh seeds, and in which regimes it did not see."""
+
+    top: Count = 3
+    seeds: Annotated[int, Field(ge=2)] = 5
+    unseen: tuple[Literal["optimizer", "proxy", "data"], ...] = ("optimizer", "proxy", "data")
+
+
+class SearchSpace(Settings):
     """A grammar of losses and how it is searched: one TOML file."""
 
     description: str
@@ -99,6 +113,7 @@ class SearchSpace(_Model):
     seeds: tuple[str, ...] = ("ce", "ngl")
     tree: Tree = Tree()
     evolution: Evolution = Evolution()
+    playoff: Playoff = Playoff()
     rungs: dict[str, Annotated[tuple[Rung, ...], Field(min_length=1)]]
 
     @field_validator("variables", "reductions", "operators", "seeds")
@@ -147,7 +162,7 @@ class SearchSpace(_Model):
         return self.rungs[proxy]
 
 
-class RunConfig(_Model):
+class RunConfig(Settings):
     """All that a search depends on, as `run.toml` has it: enough to repeat the run."""
 
     version: str
@@ -163,6 +178,7 @@ class RunConfig(_Model):
     imbalance: Annotated[float, Field(ge=1)] = 1.0
     seed_expressions: tuple[str, ...] = ()
     time_limit: Annotated[float, Field(gt=0)] | None = None
+    playoff: bool = True
     device: str = "cpu"
     data_dir: str | None = None
     space: SearchSpace
@@ -171,10 +187,6 @@ class RunConfig(_Model):
         """The data of the run, its random shaping tied to the run's seed."""
         shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
         return DataSpec(self.dataset, **shape)
-
-    def write(self, path: Path) -> None:
-        """Save as TOML; what is not set is left out."""
-        path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
 
 def spaces_dir() -> Path:
@@ -236,7 +248,13 @@ def validated(model: type[T], values: dict[str, Any], source: str) -> T:
 
 def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
-    nested: dict[str, type[BaseModel]] = {"tree": Tree, "evolution": Evolution, "rungs": Rung, "space": SearchSpace}
+    nested: dict[str, type[BaseModel]] = {
+        "tree": Tree,
+        "evolution": Evolution,
+        "playoff": Playoff,
+        "rungs": Rung,
+        "space": SearchSpace,
+    }
     for part in place:
         model = nested.get(str(part), model)
     return list(model.model_fields)

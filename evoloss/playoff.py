@@ -1,164 +1,69 @@
-"""Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split."""
+"""What becomes of a search's finalists on fresh seeds, on the test split, and in regimes that it did not see."""
 
-import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from evoloss.config import Rung
-from evoloss.errors import EvolossError
+from evoloss import data
+from evoloss.config import RunConfig, Rung, SearchSpace
+from evoloss.contest import REFERENCE, Contender, Contest, with_optimizer
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Job, Role, Status, derive_seed
-from evoloss.workers import Pool
+from evoloss.records import Candidate
 
-TUNING_SEED = "tuning"  # of the training that chooses the rate; its score is not reported
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A loss after the contest: accuracies by seed, in the order of the seeds."""
-
-    expression: Expression
-    scale: float
-    rate: float
-    select: tuple[float, ...]
-    test: tuple[float, ...]
+SEARCHED = "search"  # the regime of the search itself; the others are named after what they change
+OTHER_DATA = ("fashion-mnist", "cifar10", "mnist", "cifar100")  # by preference; digits has 360 test images: too few
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean paired difference of two losses, with its 95 % interval and p of the paired t-test."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
+def finalists(candidates: Iterable[Candidate], top: int) -> list[Candidate]:
+    """The evolved losses that meet the seeds: the best `top`, and the best of each family."""
+    evolved = sorted((c for c in candidates if c.fitness is not None and not c.name), key=lambda c: c.rank)
+    first_of_family = {c.family: c for c in reversed(evolved)}
+    chosen = {c.key: c for c in [*evolved[:top], *sorted(first_of_family.values(), key=lambda c: c.rank)]}
+    return list(chosen.values())
 
 
-def contest(
-    expressions: Sequence[Expression],
-    proxy: str,
-    rung: Rung,
-    seeds: int,
-    seed: int,
-    pool: Pool,
-    tick: Callable[[int, int], None] = lambda done, due: None,
-) -> list[Standing]:
-    """Each loss at its best rate of the rung, which one training chooses on the select role, on `seeds` fresh seeds.
+def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest]:
+    """The finalists against the seeds as the search trained; the best of them against cross-entropy elsewhere."""
+    playoff = config.space.playoff
+    seeds = [c for c in candidates if c.name and c.fitness is not None]
+    everyone = _contenders([*finalists(candidates, playoff.top), *seeds])
+    best = _contenders(finalists(candidates, playoff.top)[: playoff.top])
+    sweep = sweep_of(config.space, config.proxy)
+    home = Contest(SEARCHED, config.data(), config.proxy, sweep, everyone, playoff.seeds, config.seed)
+    away = {name: _REGIMES[name](config, home) for name in playoff.unseen}
+    return [home, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]
 
-    Raises `EvolossError` where a loss fails the screens or a training.
+
+def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:
+    chosen = {c.key: Contender(Expression(c.expression), c.name) for c in candidates}
+    chosen.setdefault(REFERENCE.key, Contender(REFERENCE, "ce"))
+    return tuple(chosen.values())
+
+
+def sweep_of(space: SearchSpace, proxy: str, rung: int = -1) -> Rung:
+    """A rung of the space (the last) with all the rates that its budget is tried at.
+
+    Rungs of the same budget at further rates are one sweep.
     """
-    due = len(expressions) * (1 + len(rung.rates) * (len(rung.rates) > 1) + seeds)
-    done = 0
-
-    def evaluate(jobs: list[Job]) -> dict[Job, Evaluation]:
-        nonlocal done
-        answers: dict[Job, Evaluation] = {}
-        for evaluation in pool(jobs):
-            answers[evaluation.job] = evaluation
-            done += 1
-            tick(done, due)
-        return answers
-
-    scales = _scales(expressions, proxy, seed, evaluate)
-    rates = _rates(expressions, scales, proxy, rung, seed, evaluate)
-    both: tuple[Role, ...] = ("select", "test")
-    jobs = {
-        (e, number): _job(e, proxy, scales[e], rung, rates[e], (seed, "fresh", number), both)
-        for e in expressions
-        for number in range(seeds)
-    }
-    answers = evaluate(list(jobs.values()))
-    standings: list[Standing] = []
-    for expression in expressions:
-        results = [answers[jobs[expression, number]] for number in range(seeds)]
-        for result in results:
-            if result.score is None or result.test_score is None:
-                raise EvolossError(f"`{expression}` failed a training: {result.status}, {result.detail}")
-        select = tuple(result.score for result in results if result.score is not None)
-        test = tuple(result.test_score for result in results if result.test_score is not None)
-        standings.append(Standing(expression, scales[expression], rates[expression], select, test))
-    return standings
+    rungs = space.rungs_for(proxy)
+    rates = {rate for other in rungs if other.epochs == rungs[-1].epochs for rate in other.rates}
+    return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0})
 
 
-_Evaluate = Callable[[list[Job]], dict[Job, Evaluation]]
+def _other_optimizer(config: RunConfig, home: Contest) -> Contest | None:
+    optimizer = "adam" if home.rung.optimizer == "sgd" else "sgd"
+    return replace(home, rung=with_optimizer(home.rung, optimizer))
 
 
-def _scales(expressions: Sequence[Expression], proxy: str, seed: int, evaluate: _Evaluate) -> dict[Expression, float]:
-    """The constants that make the initial gradients as long as cross-entropy's."""
-    jobs = {e: Job("screen", e.key, e.text, proxy, derive_seed(seed, "screen")) for e in expressions}
-    answers = evaluate(list(jobs.values()))
-    scales: dict[Expression, float] = {}
-    for expression, job in jobs.items():
-        answer = answers[job]
-        if answer.negate:
-            raise EvolossError(
-                f"`{expression}` teaches the opposite: it learns when negated, try `{expression.negated}`"
-            )
-        if answer.status is not Status.OK or answer.scale is None:
-            raise EvolossError(f"`{expression}` is {answer.status} by the screens: {answer.detail}")
-        scales[expression] = answer.scale
-    return scales
+def _other_proxy(config: RunConfig, home: Contest) -> Contest | None:
+    """At the first rung of that proxy: the Inception is some thirty times as slow as the MLP."""
+    other = next((name for name in config.space.rungs if name != config.proxy), None)
+    return None if other is None else replace(home, proxy=other, rung=sweep_of(config.space, other, 0))
 
 
-def _rates(
-    expressions: Sequence[Expression],
-    scales: dict[Expression, float],
-    proxy: str,
-    rung: Rung,
-    seed: int,
-    evaluate: _Evaluate,
-) -> dict[Expression, float]:
-    if len(rung.rates) == 1:
-        return dict.fromkeys(expressions, rung.rates[0])
-    jobs = {
-        (expression, rate): _job(expression, proxy, scales[expression], rung, rate, (seed, TUNING_SEED))
-        for expression in expressions
-        for rate in rung.rates
-    }
-    answers = evaluate(list(jobs.values()))
-    scores = {place: answers[job].score for place, job in jobs.items()}
-
-    def best(expression: Expression) -> float:
-        return max(rung.rates, key=lambda rate: scores[expression, rate] or -1.0)
-
-    return {expression: best(expression) for expression in expressions}
+def _other_data(config: RunConfig, home: Contest) -> Contest | None:
+    at_hand = {row.name for row in data.status(config.data_dir) if row.where}
+    other = next((name for name in OTHER_DATA if name in at_hand and name != config.dataset), None)
+    return None if other is None else replace(home, data=replace(home.data, name=other))
 
 
-def _job(
-    expression: Expression,
-    proxy: str,
-    scale: float,
-    rung: Rung,
-    rate: float,
-    seed: tuple[object, ...],
-    roles: tuple[Role, ...] = ("select",),
-) -> Job:
-    budget = next(budget for budget in rung.budgets() if budget.learning_rate == rate)
-    number, limit = derive_seed(*seed), budget.time_limit
-    return Job("train", expression.key, expression.text, proxy, number, budget, scale, roles, limit)
-
-
-def difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
-    """First minus second, paired by seed: Student's t (1908). None for fewer than two pairs."""
-    from scipy import stats
-
-    pairs = [a - b for a, b in zip(first, second, strict=True)]
-    if len(pairs) < 2:
-        return None
-    mean = statistics.fmean(pairs)
-    error = statistics.stdev(pairs) / math.sqrt(len(pairs))
-    if error == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    width = float(stats.t.ppf(0.975, len(pairs) - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, len(pairs) - 1))
-    return Difference(mean, mean - width, mean + width, p)
-
-
-def verdict(gap: Difference | None) -> str:
-    """What the interval allows to say."""
-    if gap is None:
-        return "one seed shows nothing"
-    if gap.low > 0:
-        return "better"
-    return "worse" if gap.high < 0 else "not distinguishable"
+_REGIMES = {"optimizer": _other_optimizer, "proxy": _other_proxy, "data": _other_data}

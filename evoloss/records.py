@@ -101,6 +101,27 @@ class Evaluation:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a loss came out of a contest: accuracies on the fresh seeds, in their order; none unless `status` is ok.
+
+    `rate` won the sweep on the tuning seeds; `at_edge` says that it was the smallest or the largest there was, so that
+    a wider sweep might do better.
+    """
+
+    regime: str
+    key: str
+    expression: str
+    name: str = ""
+    status: Status = Status.OK
+    detail: str = ""
+    scale: float | None = None
+    rate: float | None = None
+    at_edge: bool = False
+    select: tuple[float, ...] = ()
+    test: tuple[float, ...] = ()
+
+
 def protocol(job: Job, data: DataSpec) -> str:
     """A short hash of all that a result depends on besides the formula and the seed.
 

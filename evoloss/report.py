@@ -9,26 +9,51 @@ from pathlib import Path
 from typing import Any
 
 from evoloss.archive import Archive
+from evoloss.baselines import family
+from evoloss.contest import REFERENCE
+from evoloss.errors import EvolossError
+from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
-from evoloss.records import Candidate, Generation
+from evoloss.playoff import SEARCHED
+from evoloss.records import Candidate, Generation, Standing
 
-# The columns after `select_acc` up to `verdict` belong to the playoff and are empty until it has run.
+# From `test_acc` to `verdict`, and of unseen regimes: empty until the playoff has been held.
+UNSEEN = ("optimizer", "proxy", "data")
 COLUMNS = (
     *("rank", "name", "expression", "latex", "family", "complexity", "scale", "fitness", "fitness_sd", "n_seeds"),
     *("select_acc", "test_acc", "test_acc_sd", "test_n", "delta_ce", "delta_ce_low", "delta_ce_high", "p_holm"),
     *("verdict", "lr", "generation", "parents", "status", "seconds", "key"),
+    *(f"{regime}_{column}" for regime in UNSEEN for column in ("delta_ce", "delta_ce_low", "delta_ce_high", "verdict")),
 )
+COMPARED = (
+    *("regime", "rank", "name", "expression", "family", "scale", "select_acc", "test_acc", "test_acc_sd", "test_n"),
+    *("delta_ce", "delta_ce_low", "delta_ce_high", "p", "p_holm", "verdict", "lr", "lr_at_edge", "detail", "key"),
+)
+SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
 
 def write_tables(directory: Path, archive: Archive, top: int) -> None:
-    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`."""
+    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
+
+    The hall of fame has the best `top` losses, and below them those that took part in the playoff.
+    """
     candidates = archive.candidates()
-    best = ranked(candidates)[:top]
+    judged = {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
+    best = [
+        (place, candidate)
+        for place, candidate in enumerate(ranked(candidates), 1)
+        if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
+    ]
     baselines = sorted((c for c in candidates if c.name), key=lambda c: (c.fitness is None, c.rank))
-    _write(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c) for place, c in enumerate(best, 1)])
-    _write(directory / "baselines.csv", COLUMNS, [_row(place, c) for place, c in enumerate(baselines, 1)])
+    _write(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
+    _write(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
     names = [item.name for item in fields(Generation)]
     _write(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+
+
+def judgements(archive: Archive) -> dict[str, list[Judgement]]:
+    """What the playoff of a run says, by regime; empty before it was held."""
+    return {regime: judge(standings, REFERENCE.key) for regime, standings in archive.standings().items()}
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -36,8 +61,9 @@ def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted((c for c in candidates if c.fitness is not None), key=lambda candidate: candidate.rank)
 
 
-def _row(rank: int, candidate: Candidate) -> dict[str, Any]:
+def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]]) -> dict[str, Any]:
     scores = list(candidate.scores.values())
+    found = {regime: rows[candidate.key] for regime, rows in judged.items() if candidate.key in rows}
     return _cells(
         dict.fromkeys(COLUMNS)
         | {
@@ -59,12 +85,106 @@ def _row(rank: int, candidate: Candidate) -> dict[str, Any]:
             "seconds": round(candidate.seconds, 2),
             "key": candidate.key,
         }
+        | (_judged(found[SEARCHED]) if SEARCHED in found else {})
+        | {
+            f"{regime}_{column}": value
+            for regime in UNSEEN
+            if regime in found
+            for column, value in _judged(found[regime]).items()
+            if f"{regime}_{column}" in COLUMNS
+        }
     )
 
 
+def _judged(judgement: Judgement) -> dict[str, Any]:
+    """The columns of a contest; `lr` is the rate that it chose."""
+    standing, gap = judgement.standing, judgement.gap
+    return {
+        "test_acc": statistics.fmean(standing.test) if standing.test else None,
+        "test_acc_sd": statistics.stdev(standing.test) if len(standing.test) > 1 else None,
+        "test_n": len(standing.test),
+        "delta_ce": gap.mean if gap else None,
+        "delta_ce_low": gap.low if gap else None,
+        "delta_ce_high": gap.high if gap else None,
+        "p_holm": judgement.p_holm,
+        "verdict": judgement.verdict,
+        "lr": standing.rate,
+    }
+
+
+def write_comparison(directory: Path, judged: dict[str, list[Judgement]]) -> None:
+    """Write `comparison.csv` (a row a regime and loss), `scores.csv` (a row a training) and `comparison.tex`."""
+    rows = [_compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
+    _write(directory / "comparison.csv", COMPARED, rows)
+    scores = [_scores(j.standing) for group in judged.values() for j in group]
+    _write(directory / "scores.csv", SCORED, [row for group in scores for row in group])
+    _replace(directory / "comparison.tex", "\n".join(latex_table(name, group) for name, group in judged.items()))
+
+
+def _compared(rank: int, judgement: Judgement) -> dict[str, Any]:
+    standing = judgement.standing
+    return _cells(
+        {
+            "regime": standing.regime,
+            "rank": rank,
+            "name": standing.name,
+            "expression": standing.expression,
+            "family": family(Expression(standing.expression).variables),
+            "scale": standing.scale,
+            "select_acc": statistics.fmean(standing.select) if standing.select else None,
+            "p": judgement.gap.p if judgement.gap else None,
+            "lr_at_edge": standing.at_edge,
+            "detail": standing.detail,
+            "key": standing.key,
+        }
+        | _judged(judgement)
+    )
+
+
+def _scores(standing: Standing) -> list[dict[str, Any]]:
+    label = standing.name or standing.expression
+    pairs = enumerate(zip(standing.select, standing.test, strict=True))
+    return [
+        {"regime": standing.regime, "loss": label, "seed": seed, "select_acc": select, "test_acc": test}
+        for seed, (select, test) in pairs
+    ]
+
+
+def latex_table(regime: str, judged: list[Judgement]) -> str:
+    """One regime as a `tabular` for the booktabs package; accuracies and differences in percent."""
+    head = r"loss & accuracy & $n$ & difference to CE & $p_\mathrm{Holm}$ & rate & verdict \\"
+    lines = [_latex_row(j) for j in judged]
+    table = [rf"% {regime}", r"\begin{tabular}{lrrrrrl}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule"]
+    return "\n".join([*table, r"\end{tabular}", ""])
+
+
+def _latex_row(judgement: Judgement) -> str:
+    standing, gap = judgement.standing, judgement.gap
+    name = standing.name or f"${Expression(standing.expression).latex}$"
+    accuracy = difference = p = "--"
+    if standing.test:
+        deviation = rf" \pm {100 * statistics.stdev(standing.test):.2f}" if len(standing.test) > 1 else ""
+        accuracy = f"${100 * statistics.fmean(standing.test):.2f}{deviation}$"
+    if gap is not None:
+        difference = f"${100 * gap.mean:+.2f}$ $[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]$"
+    if judgement.p_holm is not None:
+        p = f"${judgement.p_holm:.2g}$"
+    rate = "--" if standing.rate is None else f"{standing.rate:g}"
+    return f"{name} & {accuracy} & {len(standing.test)} & {difference} & {p} & {rate} & {judgement.verdict} \\\\"
+
+
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
-    """Six decimals are more than any accuracy has, and hide no difference."""
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+    """Six significant digits are more than any accuracy has, and all that a scale or a small p needs."""
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of one of these files. Raises `EvolossError`."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return list(csv.DictReader(handle))
+    except OSError as error:
+        raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _write(path: Path, columns: Iterable[str], rows: list[dict[str, Any]]) -> None:
@@ -72,6 +192,10 @@ def _write(path: Path, columns: Iterable[str], rows: list[dict[str, Any]]) -> No
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    _replace(path, text.getvalue())
+
+
+def _replace(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -27,6 +27,7 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
 _COMMANDS = (
     search.search,
     search.resume,
+    compare.compare,
     compare.evaluate,
     listings.baselines,
     listings.spaces,

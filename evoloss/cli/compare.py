@@ -1,8 +1,7 @@
-"""`evoloss evaluate`."""
+"""`evoloss compare` and `evoloss evaluate`: the commands that open the test split on demand."""
 
 import json
-import sys
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,33 +15,115 @@ from evoloss.cli.options import (
     Imbalance,
     LabelNoise,
     Proxy,
-    Samples,
     Space,
     Workers,
+    canonical,
+    full_path,
     read_device,
+    read_optimizers,
     read_rates,
 )
+from evoloss.cli.printing import bar, interruptible, print_judged
 from evoloss.errors import EvolossError
-from evoloss.tables import print_table
 
 if TYPE_CHECKING:
-    from evoloss.playoff import Standing
+    from evoloss.comparison import Comparison
+    from evoloss.evidence import Judgement
+
+Seeds = Annotated[int, typer.Option(min=1, help="Fresh seeds of each loss.")]
+Seed = Annotated[int, typer.Option(help="Draws all other seeds.")]
+Samples = Annotated[int | None, typer.Option(min=1, help="Training samples, drawn anew for each seed.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Default from the last rung of the space.")]
+Batch = Annotated[int | None, typer.Option(min=2, help="Default from the last rung of the space.")]
+Rates = Annotated[
+    list[str] | None,
+    typer.Option(help="Learning rates to choose from, such as 3e-4,1e-3,3e-3; for one optimizer sgd:0.01,0.03,0.1."),
+]
+Optimizers = Annotated[str, typer.Option(help="adam, sgd, or adam,sgd for both.")]
+
+
+def compare(
+    losses: Annotated[str | None, typer.Option(help="Names of `evoloss baselines`, such as ce,ngl; or all.")] = None,
+    expr: Annotated[list[str] | None, typer.Option(help="A formula; repeatable.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run directory, for its best losses, data and proxy.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many losses of the run.")] = 5,
+    dataset: Annotated[str | None, typer.Option(help="Default: the run's, or digits.")] = None,
+    seeds: Seeds = 10,
+    seed: Seed = 0,
+    proxy: Proxy = None,
+    space: Space = "hybrid",
+    samples: Samples = None,
+    epochs: Epochs = None,
+    lr: Rates = None,
+    optimizer: Optimizers = "adam",
+    batch_size: Batch = None,
+    label_noise: LabelNoise = 0.0,
+    imbalance: Imbalance = 1.0,
+    out: Annotated[Path | None, typer.Option(help="The directory; default runs/<date>-compare-<dataset>.")] = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    address: Address = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Compare losses on the test split: equal sweeps of the learning rate, equal fresh seeds, corrected verdicts."""
+    from evoloss import comparison, data
+    from evoloss.config import load_run, load_space
+    from evoloss.directory import record_look
+    from evoloss.records import DataSpec
+
+    searched = load_run(run) if run else None
+    dataset = full_path(dataset) if dataset else (searched.dataset if searched else "digits")
+    proxy = proxy or (searched.proxy if searched and searched.dataset == dataset else data.default_proxy(dataset))
+    spec = DataSpec(dataset, data_dir or (searched.data_dir if searched else None), None, label_noise, imbalance, seed)
+    loaded = data.load(spec)
+    named = comparison.named_losses(losses or ("ce" if expr or run else "all"), loaded.num_classes)
+    found = comparison.found_losses(run, top) if run else {}
+    wanted = named | {text: text for text in map(canonical, expr or [])} | found
+    comparison.check_samples(samples, loaded)
+    changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
+    grammar = searched.space if searched else load_space(space)
+    rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
+    config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device))
+    path = out or comparison.default_directory(dataset)
+    comparison.create(path, config)
+    if run:
+        record_look(run, dataset, len(config.losses))
+    carry_on(path, workers, address, as_json)
+
+
+def carry_on(path: Path, workers: int | None, address: str | None, as_json: bool) -> None:
+    """Train what is left of the comparison in a directory, and print its tables."""
+    from evoloss import comparison
+
+    config = comparison.load(path)
+    due = sum(contest.trainings for contest in config.contests())
+    with interruptible(f"nothing finished is lost; continue: evoloss resume {path}"), bar(due, as_json) as tick:
+        judged = comparison.carry_on(path, tick, workers, address)
+    if as_json:
+        print(json.dumps({"directory": str(path), "regimes": _as_json(judged)}))
+        return
+    for regime, group in judged.items():
+        print(_protocol(config, regime))
+        print_judged(group)
+    print(f"tables: {path / 'comparison.csv'}, comparison.tex; every training: scores.csv")
 
 
 def evaluate(
     expr: Annotated[str, typer.Option(help="The formula, such as '-y*log(p)'.")],
     dataset: Dataset = "digits",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each loss.")] = 5,
-    seed: Annotated[int, typer.Option(help="Draws the training seeds.")] = 0,
+    seeds: Seeds = 5,
+    seed: Seed = 0,
     proxy: Proxy = None,
     space: Space = "hybrid",
     samples: Samples = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default from the last rung of the space.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rates to choose from, such as 1e-3,3e-3.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam or sgd.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
+    epochs: Epochs = None,
+    lr: Rates = None,
+    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    batch_size: Batch = None,
     label_noise: LabelNoise = 0.0,
     imbalance: Imbalance = 1.0,
+    run: Annotated[Path | None, typer.Option(help="The run that the formula is from, to note the look there.")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
@@ -50,75 +131,46 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Train with a formula on fresh seeds and score it on the test split, beside cross-entropy."""
-    from evoloss import data, playoff
-    from evoloss.baselines import BASELINES
-    from evoloss.config import Rung, load_space, validated
-    from evoloss.expression import Expression
+    from evoloss import comparison, data
+    from evoloss.config import load_space
+    from evoloss.directory import record_look
     from evoloss.records import DataSpec
-    from evoloss.workers import open_pool
 
-    expression = Expression.parse(expr)
-    if expression.missing:
-        raise EvolossError(f"`{expression}` has {expression.missing}: no training can learn from it")
+    text = canonical(expr)
+    comparison.check_formula(text)
     proxy = proxy or data.default_proxy(dataset)
-    last = load_space(space).rungs_for(proxy)
-    rates = read_rates(lr) or sorted({rate for rung in last if rung.epochs == last[-1].epochs for rate in rung.rates})
-    changes = {"samples": samples, "epochs": epochs, "optimizer": optimizer, "batch_size": batch_size}
-    values = last[-1].model_dump() | {"rates": rates} | {k: v for k, v in changes.items() if v is not None}
-    rung = validated(Rung, values, "evaluate")
-    spec = DataSpec(dataset, data_dir, samples, label_noise, imbalance, seed)
-    contenders = list(dict.fromkeys([expression, Expression.parse(BASELINES["ce"].expression)]))
-    loaded = data.load(spec, ("train", "select", "test"))
-    try:
-        with open_pool(loaded, workers, address, read_device(device)) as pool, _bar(as_json) as tick:
-            standings = playoff.contest(contenders, proxy, rung, seeds, seed, pool, tick)
-    except KeyboardInterrupt:
-        print("evoloss: interrupted", file=sys.stderr)
-        raise typer.Exit(130) from None
-    protocol = f"{dataset}, {proxy}, {rung.samples:,} samples x {rung.epochs} epochs, {rung.optimizer}, {seeds} seeds"
-    _print_standings(standings, protocol, as_json)
+    spec = DataSpec(full_path(dataset), data_dir, None, label_noise, imbalance, seed)
+    loaded = data.load(spec, data.ROLES)
+    comparison.check_samples(samples, loaded)
+    changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
+    rungs = comparison.rungs_of(load_space(space), proxy, changes, [optimizer], read_rates(lr))
+    config = comparison.configured(spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device))
+    if run:
+        record_look(run, dataset, 1)
+    with interruptible("nothing was kept"), bar(config.contests()[0].trainings, as_json) as tick:
+        judged = comparison.once(config, loaded, tick, workers, address)
+    failed = next((j.standing for j in judged if j.standing.status != "ok"), None)
+    if failed:
+        raise EvolossError(f"`{failed.expression}` is {failed.status}: {failed.detail}")
+    if as_json:
+        print(
+            json.dumps(
+                {"protocol": _protocol(config, optimizer), "standings": _as_json({optimizer: judged})[optimizer]}
+            )
+        )
+        return
+    print(_protocol(config, optimizer))
+    print_judged(judged)
 
 
-def _print_standings(standings: "Sequence[Standing]", protocol: str, as_json: bool) -> None:
+def _protocol(config: "Comparison", regime: str) -> str:
+    rung = config.rungs[regime]
+    rates = ", ".join(f"{rate:g}" for rate in rung.rates)
+    budget = f"{rung.samples:,} samples x {rung.epochs} epochs"
+    return f"{config.dataset}, {config.proxy}, {budget}, {rung.optimizer} at {rates}, {config.seeds} fresh seeds"
+
+
+def _as_json(judged: "dict[str, list[Judgement]]") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from evoloss.playoff import difference, verdict
-
-    first, reference = standings[0], standings[-1]
-    gap = difference(first.test, reference.test) if first is not reference else None
-    if as_json:
-        rows = [asdict(standing) | {"expression": standing.expression.text} for standing in standings]
-        print(json.dumps({"protocol": protocol, "standings": rows, "difference": asdict(gap) if gap else None}))
-        return
-    print(protocol)
-    table = [
-        [s.expression.text, _mean_sd(s.select), _mean_sd(s.test), str(len(s.test)), f"{s.rate:g}", f"{s.scale:g}"]
-        for s in standings
-    ]
-    print_table(("loss", "select accuracy", "test accuracy", "n", "learning rate", "scale"), table)
-    if first is not reference:
-        shown = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], p = {gap.p:.3g}: " if gap else ""
-        print(f"test accuracy, formula minus cross-entropy, paired, 95 % interval: {shown}{verdict(gap)}")
-
-
-def _mean_sd(values: Sequence[float]) -> str:
-    import statistics
-
-    deviation = f" +- {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4f}{deviation}"
-
-
-def _bar(silent: bool) -> Any:
-    """A progress bar on standard error, as a context that gives `tick(done, due)`."""
-    import contextlib
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextlib.contextmanager
-    def shown() -> Any:
-        with Progress(console=Console(stderr=True), transient=True, disable=silent or not sys.stderr.isatty()) as bar:
-            task = bar.add_task("training")
-            yield lambda done, due: bar.update(task, completed=done, total=due)
-
-    return shown()
+    return {regime: [asdict(judgement) for judgement in group] for regime, group in judged.items()}

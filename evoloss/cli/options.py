@@ -49,15 +49,24 @@ def read_seconds(text: str | None) -> float | None:
     return seconds
 
 
-def read_rates(text: str | None) -> list[float]:
-    """`1e-3,3e-3` as numbers; none for None."""
-    try:
-        rates = [float(part) for part in text.split(",")] if text else []
-    except ValueError:
-        rates = [0.0]
-    if any(not 0 < rate < float("inf") for rate in rates):
-        raise EvolossError(f"--lr should be positive numbers such as 1e-3,3e-3, not `{text}`")
+def read_rates(texts: list[str] | None) -> dict[str, list[float]]:
+    """Learning rates by optimizer from `sgd:0.01,0.03`; those of a text without a name are under ""."""
+    rates: dict[str, list[float]] = {}
+    for text in texts or []:
+        optimizer, _, numbers = text.rpartition(":")
+        try:
+            values = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            values = [0.0]
+        if any(not 0 < value < float("inf") for value in values) or len(set(values)) < len(values):
+            raise EvolossError(f"--lr should be different positive numbers such as 1e-3,3e-3, not `{text}`")
+        rates[optimizer] = values
     return rates
+
+
+def read_optimizers(text: str) -> list[str]:
+    """`adam,sgd` as names; each is checked where it is used."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def read_device(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evoloss.cli import compare
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -90,9 +91,12 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search; it ends in the same hall of fame as one that was never interrupted."""
+    """Continue an interrupted search or comparison; it ends as one that was never interrupted."""
+    if (directory / "compare.toml").is_file():
+        compare.carry_on(directory, workers, address, as_json)
+        return
     if not (directory / "run.toml").is_file():
-        raise EvolossError(f"{directory} is no run directory: it has no run.toml")
+        raise EvolossError(f"{directory} is no run directory: it has neither run.toml nor compare.toml")
     _carry_on(directory, workers, address, quiet, as_json)
 
 

@@ -1,0 +1,77 @@
+"""What commands print: progress, standings, and what to do after Ctrl-C."""
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from evoloss.tables import print_table
+
+if TYPE_CHECKING:
+    from evoloss.evidence import Judgement
+    from evoloss.records import Evaluation
+
+
+@contextlib.contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Ctrl-C ends in one line, with what becomes of the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"evoloss: interrupted, {hint}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def bar(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]":
+    """A progress bar of trainings on standard error, as a function that takes each evaluation."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    shown = not silent and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task("training", total=due)
+        yield lambda evaluation: progress.advance(task, evaluation.job.task == "train")
+
+
+def print_judged(judged: "Sequence[Judgement]") -> None:
+    """The table of one regime and what there is to know about it."""
+    from evoloss.evidence import noise_ceiling
+
+    columns = ("loss", "test accuracy", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
+    print_table(columns, [_row(judgement) for judgement in judged])
+    seeds = max(len(j.standing.test) for j in judged)
+    ceiling = noise_ceiling(judged, len(judged) - 1, seeds) if seeds > 1 else None
+    if ceiling is not None:
+        many = f"the best of {len(judged) - 1} losses" if len(judged) > 2 else "a loss"
+        print(f"noise ceiling: {many} no better than cross-entropy would show {ceiling:+.4f} by luck")
+    edge = [j.standing.name or j.standing.expression for j in judged if j.standing.at_edge]
+    if edge:
+        print(f"best at the edge of the sweep, a wider one might do better: {', '.join(edge)}")
+    for judgement in judged:
+        if judgement.standing.detail:
+            print(f"{judgement.standing.name or judgement.standing.expression}: {judgement.standing.detail}")
+
+
+def _row(judgement: "Judgement") -> list[str]:
+    standing, gap = judgement.standing, judgement.gap
+    return [
+        standing.name or standing.expression,
+        mean_sd(standing.test),
+        str(len(standing.test)),
+        f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]" if gap else "",
+        "" if judgement.p_holm is None else f"{judgement.p_holm:.2g}",
+        "" if standing.rate is None else f"{standing.rate:g}",
+        judgement.verdict,
+    ]
+
+
+def mean_sd(values: Sequence[float]) -> str:
+    """`0.8934 +- 0.0012`; empty for no values."""
+    if not values:
+        return ""
+    deviation = f" +- {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{deviation}"

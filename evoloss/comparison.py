@@ -1,0 +1,200 @@
+"""`evoloss compare` as a directory: who meets whom, at which budgets, made once and carried on like a run."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from evoloss import contest, data, directory, report, workers
+from evoloss.baselines import BASELINES
+from evoloss.config import Count, Rung, SearchSpace, Settings, read_toml, validated
+from evoloss.contest import REFERENCE, Contender, Contest, with_optimizer
+from evoloss.errors import EvolossError, suggest
+from evoloss.evidence import Judgement, judge
+from evoloss.expression import Expression
+from evoloss.playoff import sweep_of
+from evoloss.records import DataSpec, Evaluation
+from evoloss.workers import Pool
+
+SETTINGS = "compare.toml"
+
+
+class Comparison(Settings):
+    """All that a comparison depends on, as `compare.toml` has it. `losses` are formulas by name, or by their text."""
+
+    version: str
+    dataset: str
+    proxy: str
+    losses: Annotated[dict[str, str], Field(min_length=1)]
+    rungs: Annotated[dict[str, Rung], Field(min_length=1)]
+    seeds: Count
+    seed: int = 0
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    imbalance: Annotated[float, Field(ge=1)] = 1.0
+    device: str = "cpu"
+    data_dir: str | None = None
+
+    def data(self) -> DataSpec:
+        """The data; each training draws its samples from the whole train role with its own seed."""
+        return DataSpec(self.dataset, self.data_dir, None, self.label_noise, self.imbalance, self.seed)
+
+    def contests(self) -> list[Contest]:
+        """One for each rung."""
+        contenders = tuple(
+            Contender(Expression(text), "" if name == text else name) for name, text in self.losses.items()
+        )
+        return [
+            Contest(regime, self.data(), self.proxy, rung, contenders, self.seeds, self.seed)
+            for regime, rung in self.rungs.items()
+        ]
+
+
+def configured(
+    spec: DataSpec,
+    loaded: data.Dataset,
+    proxy: str,
+    losses: dict[str, str],
+    rungs: dict[str, Rung],
+    seeds: int,
+    device: str,
+) -> Comparison:
+    """A comparison of formulas by name, each once and cross-entropy among them. Raises `EvolossError`."""
+    named = losses if REFERENCE.text in losses.values() else {"ce": REFERENCE.text} | losses
+    first = {text: name for name, text in reversed(named.items())}
+    values = {
+        "version": version("evoloss"),
+        "dataset": spec.name,
+        "proxy": proxy,
+        "losses": {name: text for name, text in named.items() if first[text] == name},
+        "rungs": rungs,
+        "seeds": seeds,
+        "seed": spec.seed,
+        "label_noise": spec.label_noise,
+        "imbalance": spec.imbalance,
+        "device": device,
+        "data_dir": spec.data_dir,
+    }
+    return validated(Comparison, values, "the options")
+
+
+def named_losses(names: str, num_classes: int) -> dict[str, str]:
+    """Canonical formulas of baselines by name, from a list such as `ce,ngl`, or all that are for so many classes.
+
+    Raises `EvolossError`.
+    """
+    if names == "all":
+        wanted = [name for name, row in BASELINES.items() if row.classes in (None, num_classes)]
+    else:
+        wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in BASELINES:
+            raise EvolossError(f"unknown loss `{name}`{suggest(name, BASELINES)}: see `evoloss baselines`")
+        if BASELINES[name].classes not in (None, num_classes):
+            raise EvolossError(f"`{name}` is a loss for {BASELINES[name].classes} classes, the data has {num_classes}")
+    return {name: Expression.parse(BASELINES[name].expression).text for name in wanted}
+
+
+def found_losses(run: Path, top: int) -> dict[str, str]:
+    """The best `top` evolved losses of a run, under their text. Raises `EvolossError`."""
+    rows = report.read_table(run / "hall_of_fame.csv")
+    found = [row["expression"] for row in rows if not row["name"]][:top]
+    if not found:
+        raise EvolossError(f"{run / 'hall_of_fame.csv'} has no evolved loss")
+    return {text: text for text in found}
+
+
+def check_samples(samples: int | None, loaded: data.Dataset) -> None:
+    """Raise `EvolossError` where more training samples are asked for than there are."""
+    available = len(loaded.splits["train"].labels)
+    if samples is not None and not loaded.num_classes <= samples <= available:
+        bounds = f"between {loaded.num_classes} and the {available} that there are to train on"
+        raise EvolossError(f"--samples should be {bounds}, not {samples}")
+
+
+def check_formula(text: str) -> None:
+    """Raise `EvolossError` for a formula that no training can learn from."""
+    if missing := Expression(text).missing:
+        raise EvolossError(f"`{text}` has {missing}: no training can learn from it")
+
+
+def rungs_of(
+    space: SearchSpace,
+    proxy: str,
+    changes: dict[str, int | None],
+    optimizers: list[str],
+    rates: dict[str, list[float]],
+) -> dict[str, Rung]:
+    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed.
+
+    `rates` are by optimizer; those under "" are of the first optimizer, and moved to where the others work.
+    """
+    if stray := set(rates) - {"", *optimizers}:
+        raise EvolossError(f"--lr names `{min(stray)}`, --optimizer does not: expected {', '.join(optimizers)}")
+    base = sweep_of(space, proxy).model_dump() | {k: v for k, v in changes.items() if v is not None}
+    if "" in rates:
+        base |= {"rates": rates[""], "optimizer": optimizers[0]}
+    rungs: dict[str, Rung] = {}
+    for name in optimizers:
+        validated(Rung, base | {"optimizer": name}, "--optimizer")
+        moved = with_optimizer(validated(Rung, base, "the options"), name)
+        rungs[name] = moved.model_copy(update={"rates": tuple(rates[name])}) if name in rates else moved
+    return rungs
+
+
+def default_directory(dataset: str) -> Path:
+    """`runs/<date>-compare-<dataset>`."""
+    name = Path(dataset.partition(":")[2]).name or dataset
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-compare-{name}"
+
+
+def create(path: Path, config: Comparison) -> None:
+    """Make the directory of a comparison. Raises `EvolossError` where it exists."""
+    directory.create(path, SETTINGS, config.toml(), config.device)
+
+
+def load(path: Path) -> Comparison:
+    """The settings of a comparison's directory. Raises `EvolossError`."""
+    return validated(Comparison, read_toml(path / SETTINGS), str(path / SETTINGS))
+
+
+def carry_on(
+    path: Path, tick: Callable[[Evaluation], None], count: int | None = None, address: str | None = None
+) -> dict[str, list[Judgement]]:
+    """Train what is left to train, write the tables, and return the judgements by regime."""
+    config = load(path)
+    directory.check_version(path, config.version)
+
+    @contextlib.contextmanager
+    def open_pool(spec: DataSpec) -> Iterator[Pool]:
+        loaded = data.load(spec, data.ROLES)
+        directory.record_look(path, spec.name, len(config.losses))
+        with workers.open_pool(loaded, count, address, config.device) as pool:
+            yield pool
+
+    with directory.in_use(path):
+        standings = contest.hold(config.contests(), path / "archive.sqlite", open_pool, tick)
+        regimes = dict.fromkeys(standing.regime for standing in standings)
+        judged = {name: judge([s for s in standings if s.regime == name], REFERENCE.key) for name in regimes}
+        report.write_comparison(path, judged)
+    return judged
+
+
+def once(
+    config: Comparison,
+    loaded: data.Dataset,
+    tick: Callable[[Evaluation], None],
+    count: int | None = None,
+    address: str | None = None,
+) -> list[Judgement]:
+    """The judgements of a comparison at one rung, of which nothing is kept."""
+    standings = contest.hold(
+        config.contests(),
+        Path(":memory:"),
+        lambda _: workers.open_pool(loaded, count, address, config.device),
+        tick,
+    )
+    return judge(standings, REFERENCE.key)

@@ -1,0 +1,188 @@
+"""Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split once."""
+
+import itertools
+import logging
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+from evoloss.archive import Archive
+from evoloss.baselines import BASELINES
+from evoloss.config import Rung
+from evoloss.expression import Expression
+from evoloss.records import DataSpec, Evaluation, Job, Role, Standing, Status, derive_seed
+from evoloss.workers import Pool
+
+TUNING_SEEDS = 2  # trainings a rate of the sweep; their scores choose the rate and are not reported
+SCREEN_LIMIT = 60.0  # seconds, for formulas that hang
+REFERENCE = Expression.parse(BASELINES["ce"].expression)  # what every loss is compared with
+
+Evaluate = Callable[[Iterable[Job]], dict[Job, Evaluation]]
+
+log = logging.getLogger("evoloss")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A loss that takes part; `name` is empty for one that no paper has named."""
+
+    expression: Expression
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who meets under which conditions: data, a proxy, and a rung (budget, optimizer and sweep of learning rates)."""
+
+    regime: str
+    data: DataSpec
+    proxy: str
+    rung: Rung
+    contenders: tuple[Contender, ...]
+    seeds: int
+    seed: int
+
+    @property
+    def trainings(self) -> int:
+        """The trainings that it takes if no loss fails."""
+        return len(self.contenders) * (len(self.rung.rates) * self._tuning_seeds + self.seeds)
+
+    @property
+    def _tuning_seeds(self) -> int:
+        return TUNING_SEEDS if len(self.rung.rates) > 1 else 0
+
+    def standings(self, evaluate: Evaluate) -> list[Standing]:
+        """Every contender at its best rate on the same fresh seeds, in the order of the contenders.
+
+        Best is the mean select accuracy over the tuning seeds. A loss that fails the screens, all rates or a single
+        fresh seed stands there with the reason and without scores.
+        """
+        standings = self._screened(evaluate)
+        standings = self._tuned(standings, evaluate)
+        return self._trained(standings, evaluate)
+
+    def _screened(self, evaluate: Evaluate) -> list[Standing]:
+        # The seed with which a search screens: a candidate keeps the scale that its run gave it.
+        seed = derive_seed(self.seed, "training", 0)
+        jobs = [
+            Job("screen", c.expression.key, c.expression.text, self.proxy, seed, time_limit=SCREEN_LIMIT)
+            for c in self.contenders
+        ]
+        answers = evaluate(jobs)
+        return [_screened(self.regime, c, answers[job]) for c, job in zip(self.contenders, jobs, strict=True)]
+
+    def _tuned(self, standings: list[Standing], evaluate: Evaluate) -> list[Standing]:
+        rates = sorted(self.rung.rates)
+        if len(rates) == 1:
+            return [replace(s, rate=rates[0]) if s.status is Status.OK else s for s in standings]
+        jobs = {
+            (s.key, rate, number): self._job(s, rate, ("tuning", number))
+            for s in standings
+            if s.status is Status.OK
+            for rate in rates
+            for number in range(TUNING_SEEDS)
+        }
+        answers = evaluate(jobs.values())
+        results = {place: answers[job] for place, job in jobs.items()}
+        log.info("%s: %d rates tried", self.regime, len(jobs))
+        return [_tuned(s, rates, results) if s.status is Status.OK else s for s in standings]
+
+    def _trained(self, standings: list[Standing], evaluate: Evaluate) -> list[Standing]:
+        jobs = {
+            (s.key, number): self._job(s, s.rate, ("fresh", number), ("select", "test"))
+            for s in standings
+            if s.status is Status.OK and s.rate is not None
+            for number in range(self.seeds)
+        }
+        answers = evaluate(jobs.values())
+        log.info("%s: %d fresh seeds trained", self.regime, len(jobs))
+        results = {place: answers[job] for place, job in jobs.items()}
+        return [
+            _trained(s, [results[s.key, number] for number in range(self.seeds)]) if s.status is Status.OK else s
+            for s in standings
+        ]
+
+    def _job(
+        self, standing: Standing, rate: float | None, seed: tuple[object, ...], roles: tuple[Role, ...] = ("select",)
+    ) -> Job:
+        budget = next(budget for budget in self.rung.budgets() if budget.learning_rate == rate)
+        number, scale = derive_seed(self.seed, *seed), 1.0 if standing.scale is None else standing.scale
+        limit = budget.time_limit
+        return Job("train", standing.key, standing.expression, self.proxy, number, budget, scale, roles, limit)
+
+
+def _screened(regime: str, contender: Contender, answer: Evaluation) -> Standing:
+    expression = contender.expression
+    standing = Standing(regime, expression.key, expression.text, contender.name)
+    if answer.negate:
+        opposite = f"teaches the opposite: it learns when negated, try `{expression.negated}`"
+        return replace(standing, status=Status.REJECTED, detail=opposite)
+    if answer.status is not Status.OK or answer.scale is None:
+        return replace(standing, status=answer.status, detail=answer.detail)
+    return replace(standing, scale=answer.scale)
+
+
+def _tuned(standing: Standing, rates: Sequence[float], results: dict[tuple[str, float, int], Evaluation]) -> Standing:
+    """At the rate of the best mean; the smallest of equal ones."""
+    means: dict[float, float] = {}
+    for rate in rates:
+        scores = [results[standing.key, rate, number].score for number in range(TUNING_SEEDS)]
+        finished = [score for score in scores if score is not None]
+        if len(finished) == TUNING_SEEDS:
+            means[rate] = statistics.fmean(finished)
+    if not means:
+        failed = next(r for (key, _, _), r in results.items() if key == standing.key and r.score is None)
+        return replace(standing, status=failed.status, detail=f"at every rate: {failed.detail}")
+    best = max(means, key=lambda rate: means[rate])
+    return replace(standing, rate=best, at_edge=best in (rates[0], rates[-1]))
+
+
+def _trained(standing: Standing, results: Sequence[Evaluation]) -> Standing:
+    failed = [result for result in results if result.score is None or result.test_score is None]
+    if failed:
+        where = f"{len(failed)} of {len(results)} fresh seeds at rate {standing.rate:g}"
+        return replace(standing, status=failed[0].status, detail=f"{where}: {failed[0].detail}")
+    select = tuple(result.score for result in results if result.score is not None)
+    test = tuple(result.test_score for result in results if result.test_score is not None)
+    return replace(standing, select=select, test=test)
+
+
+def hold(
+    contests: Iterable[Contest],
+    path: Path,
+    open_pool: Callable[[DataSpec], AbstractContextManager[Pool]],
+    heard: Callable[[Evaluation], None] = lambda _: None,
+) -> list[Standing]:
+    """All contests, each evaluation and every standing stored in the archive at `path`.
+
+    What is there already is not trained again; a pool is opened for data on which something is left to train.
+    """
+    standings: list[Standing] = []
+    for data, group in itertools.groupby(contests, key=lambda contest: contest.data):
+        with closing(Archive(path, data)) as archive, ExitStack() as stack:
+            pool = _opened_when_needed(stack, partial(open_pool, data))
+            for contest in group:
+                standings += contest.standings(partial(archive.answers, pool=pool, heard=heard))
+            archive.set_standings(standings)
+    return standings
+
+
+def _opened_when_needed(stack: ExitStack, open_pool: Callable[[], AbstractContextManager[Pool]]) -> Pool:
+    """A pool that is not opened before it has a job."""
+    opened = cache(lambda: stack.enter_context(open_pool()))
+    return lambda jobs: opened()(jobs)
+
+
+SGD_FACTOR = 30  # measured: cross-entropy, 10,000 x 3 on Fashion-MNIST, is best at 3e-3 with Adam, at 1e-1 with SGD
+
+
+def with_optimizer(rung: Rung, optimizer: str) -> Rung:
+    """The rung with another optimizer, its rates moved to where that one works."""
+    if optimizer == rung.optimizer:
+        return rung
+    factor = SGD_FACTOR if optimizer == "sgd" else 1 / SGD_FACTOR
+    rates = tuple(float(f"{factor * rate:.4g}") for rate in rung.rates)
+    return rung.model_copy(update={"optimizer": optimizer, "rates": rates})

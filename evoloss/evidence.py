@@ -1,0 +1,119 @@
+"""What numbers allow to say: paired differences, their intervals, corrections for many looks, the ceiling of luck."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evoloss.records import Standing, Status
+
+LEVEL = 0.05  # of a verdict; the interval is its complement, 95 %
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference of two losses, with its 95 % interval and p of the paired t-test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A standing beside the reference. `gap` is None for the reference itself and for a loss that failed."""
+
+    standing: Standing
+    gap: Difference | None
+    p_holm: float | None
+    verdict: str
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
+    """First minus second, paired by seed: Student's t (1908). None for fewer than two pairs."""
+    from scipy import stats
+
+    pairs = [a - b for a, b in zip(first, second, strict=True)]
+    if len(pairs) < 2:
+        return None
+    mean = statistics.fmean(pairs)
+    error = statistics.stdev(pairs) / math.sqrt(len(pairs))
+    if error == 0:
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    width = float(stats.t.ppf(1 - LEVEL / 2, len(pairs) - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, len(pairs) - 1))
+    return Difference(mean, mean - width, mean + width, p)
+
+
+def verdict(gap: Difference | None, p: float | None = None) -> str:
+    """What a difference allows to say at a p that is corrected for the number of comparisons; by default at its own."""
+    if gap is None:
+        return "one seed shows nothing"
+    if (gap.p if p is None else p) >= LEVEL:
+        return "not distinguishable"
+    return "better" if gap.mean > 0 else "worse"
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number, in the order given: Holm (1979), any dependence."""
+    if not values:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(values, method="holm")[1]]
+
+
+def judge(standings: Sequence[Standing], reference: str) -> list[Judgement]:
+    """One regime's standings beside the one of the key `reference`, best test accuracy first, those that failed last.
+
+    The p values are corrected together. Raises `ValueError` where the reference is missing.
+    """
+    base = next((standing for standing in standings if standing.key == reference), None)
+    if base is None:
+        raise ValueError("no standing of the reference to judge by")
+    comparable = [s for s in standings if s.test and base.test and s.key != reference]
+    gaps = {s.key: difference(s.test, base.test) for s in comparable}
+    known = [key for key, gap in gaps.items() if gap is not None]
+    corrected = dict(zip(known, holm([gap.p for gap in gaps.values() if gap is not None]), strict=True))
+    judged = [_judgement(s, base, gaps.get(s.key), corrected.get(s.key)) for s in standings]
+    return sorted(judged, key=lambda j: -statistics.fmean(j.standing.test) if j.standing.test else math.inf)
+
+
+def _judgement(standing: Standing, base: Standing, gap: Difference | None, p: float | None) -> Judgement:
+    if standing.status is not Status.OK:
+        word = f"failed: {standing.status}"
+    elif standing.key == base.key:
+        word = "reference"
+    elif base.status is not Status.OK:
+        word = "the reference failed"
+    else:
+        word = verdict(gap, p)
+    return Judgement(standing, gap, p, word)
+
+
+def noise_ceiling(judged: Sequence[Judgement], count: int, seeds: int) -> float | None:
+    """The lead that the best of `count` losses, all equal to the reference, is expected to show by luck alone.
+
+        ceiling = s / sqrt(2 * seeds) * E[max of `count` standard normals]
+
+    `s` is the median over the losses of the standard deviation of their paired differences to the reference, and
+    s / sqrt(2) what one loss adds to it. None where fewer than two seeds leave no such deviation.
+    """
+    base = next(j.standing.test for j in judged if j.verdict == "reference")
+    spreads = [
+        statistics.stdev(a - b for a, b in zip(j.standing.test, base, strict=True))
+        for j in judged
+        if j.gap is not None and j.standing.test
+    ]
+    if not spreads:
+        return None
+    return statistics.median(spreads) / math.sqrt(2 * seeds) * expected_maximum(count)
+
+
+def expected_maximum(count: int) -> float:
+    """The mean of the largest of `count` independent standard normals: .5642 for 2, 1.5388 for 10 (Tippett 1925)."""
+    from scipy import integrate, stats
+
+    value, _ = integrate.quad(lambda x: x * count * stats.norm.pdf(x) * stats.norm.cdf(x) ** (count - 1), -10, 10)
+    return float(value)
