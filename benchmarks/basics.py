@@ -18,9 +18,9 @@ from pathlib import Path
 
 from evoloss.baselines import BASELINES
 from evoloss.config import load_space
+from evoloss.directory import processor
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.directory import processor
 from evoloss.tree import Grammar, Individual, seeded
 from evoloss.workers import cores
 

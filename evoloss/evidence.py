@@ -98,9 +98,11 @@ def noise_ceiling(judged: Sequence[Judgement], count: int, seeds: int) -> float 
         ceiling = s / sqrt(2 * seeds) * E[max of `count` standard normals]
 
     `s` is the median over the losses of the standard deviation of their paired differences to the reference, and
-    s / sqrt(2) what one loss adds to it. None where fewer than two seeds leave no such deviation.
+    s / sqrt(2) what one loss adds to it. None for a single loss, and where too few seeds leave no such deviation.
     """
-    base = next(j.standing.test for j in judged if j.verdict == "reference")
+    if count < 2:
+        return None
+    base = next((j.standing.test for j in judged if j.verdict == "reference"), ())
     spreads = [
         statistics.stdev(a - b for a, b in zip(j.standing.test, base, strict=True))
         for j in judged

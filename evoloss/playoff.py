@@ -6,6 +6,7 @@ from dataclasses import replace
 from evoloss import data
 from evoloss.config import RunConfig, Rung, SearchSpace
 from evoloss.contest import REFERENCE, Contender, Contest, with_optimizer
+from evoloss.evidence import Judgement, difference, noise_ceiling, verdict
 from evoloss.expression import Expression
 from evoloss.records import Candidate
 
@@ -31,6 +32,54 @@ def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest
     home = Contest(SEARCHED, config.data(), config.proxy, sweep, everyone, playoff.seeds, config.seed)
     away = {name: _REGIMES[name](config, home) for name in playoff.unseen}
     return [home, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]
+
+
+def conclusion(judged: dict[str, list[Judgement]], searched: int) -> list[str]:
+    """In words: what luck would have shown, whether a found loss is better, and whether its gain survives elsewhere.
+
+    `searched` is the number of losses that the search chose its finalists from.
+    """
+    home = judged[SEARCHED]
+    lines: list[str] = []
+    if ceiling := noise_ceiling(home, searched, 1):
+        many = f"the best of {searched:,} losses no better than cross-entropy"
+        lines.append(f"luck: {many} would have led it by {ceiling:.4f} on the one seed that a search looks at first")
+    better = [j for j in home if not j.standing.name and j.verdict == "better"]
+    if not better:
+        return [*lines, "verdict: no evolved loss is better than cross-entropy on fresh seeds"]
+    lines += [f"verdict: {_in_words(j)}; {_elsewhere(j, judged)}" for j in better]
+    return [*lines, *_beside_seeds(better[0], home)]
+
+
+def _beside_seeds(best: Judgement, home: list[Judgement]) -> list[str]:
+    """The best found loss beside the best hand-written one: both were chosen by these very scores."""
+    known = next((j for j in home if j.standing.name and j.standing.test), None)
+    if known is None or known.verdict == "reference":
+        return []
+    gap = difference(best.standing.test, known.standing.test)
+    shown = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]: " if gap else ""
+    name = known.standing.name
+    return [f"beside {name}, the best of the seeds: `{best.standing.expression}` {shown}{verdict(gap)}"]
+
+
+def _in_words(judgement: Judgement) -> str:
+    gap = judgement.gap
+    assert gap is not None
+    interval = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+    return f"`{judgement.standing.expression}` is better than cross-entropy by {interval}"
+
+
+def _elsewhere(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
+    """What became of the gain in the regimes that the search did not see."""
+    key = judgement.standing.key
+    seen = {name: j for name, group in judged.items() if name != SEARCHED for j in group if j.standing.key == key}
+    if not seen:
+        return "not tried in other regimes"
+    survived = sum(j.verdict == "better" for j in seen.values())
+    each = ", ".join(
+        f"other {name}: {j.verdict}" + (f" ({j.gap.mean:+.4f})" if j.gap else "") for name, j in seen.items()
+    )
+    return f"the gain survives in {survived} of {len(seen)} regimes that the search did not see ({each})"
 
 
 def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +12,19 @@ from evoloss.archive import Archive
 from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
+from evoloss.evidence import Judgement
 from evoloss.records import DataSpec, Evaluation
 from evoloss.search import Progress, Search, TimeIsUpError, Watch
 from evoloss.workers import Pool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run stands: complete or cut by its time limit; its playoff by regime; how many losses it chose from."""
+
+    complete: bool
+    judged: dict[str, list[Judgement]]
+    searched: int
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -38,8 +49,8 @@ def create(path: Path, config: RunConfig) -> None:
     directory.create(path, "run.toml", config.toml(), config.device)
 
 
-def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | None = None) -> bool:
-    """Search from where the run stands to its end, then hold the playoff; False where its time limit came first."""
+def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | None = None) -> Outcome:
+    """Search from where the run stands to its end, then hold the playoff, unless the time limit comes first."""
     config = load_run(path)
     directory.check_version(path, config.version)
     dataset = data.load(config.data())
@@ -59,13 +70,14 @@ def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | 
             try:
                 search.run()
             except TimeIsUpError:
-                return False
+                return Outcome(False, {}, 0)
             finally:
                 report.write_tables(path, archive, config.top)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, count, address)
             report.write_tables(path, archive, config.top)
-    return True
+        finished = sum(candidate.fitness is not None for candidate in archive.candidates())
+        return Outcome(True, report.judgements(archive), finished)
 
 
 def _hold_playoff(

@@ -44,13 +44,12 @@ def print_judged(judged: "Sequence[Judgement]") -> None:
     columns = ("loss", "test accuracy", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
     print_table(columns, [_row(judgement) for judgement in judged])
     seeds = max(len(j.standing.test) for j in judged)
-    ceiling = noise_ceiling(judged, len(judged) - 1, seeds) if seeds > 1 else None
+    ceiling = noise_ceiling(judged, len(judged) - 1, seeds) if seeds else None
     if ceiling is not None:
-        many = f"the best of {len(judged) - 1} losses" if len(judged) > 2 else "a loss"
-        print(f"noise ceiling: {many} no better than cross-entropy would show {ceiling:+.4f} by luck")
-    edge = [j.standing.name or j.standing.expression for j in judged if j.standing.at_edge]
-    if edge:
-        print(f"best at the edge of the sweep, a wider one might do better: {', '.join(edge)}")
+        many = f"the best of {len(judged) - 1} losses no better than cross-entropy"
+        print(f"noise ceiling: {many} would show {ceiling:+.4f} by luck")
+    if any(j.standing.at_edge for j in judged):
+        print("* the best rate is the sweep's lowest or highest: a wider sweep might do better")
     for judgement in judged:
         if judgement.standing.detail:
             print(f"{judgement.standing.name or judgement.standing.expression}: {judgement.standing.detail}")
@@ -64,7 +63,7 @@ def _row(judgement: "Judgement") -> list[str]:
         str(len(standing.test)),
         f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]" if gap else "",
         "" if judgement.p_holm is None else f"{judgement.p_holm:.2g}",
-        "" if standing.rate is None else f"{standing.rate:g}",
+        "" if standing.rate is None else f"{standing.rate:g}" + "*" * standing.at_edge,
         judgement.verdict,
     ]
 

@@ -1,10 +1,9 @@
 """`evoloss search` and `evoloss resume`."""
 
 import json
-import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,8 +26,12 @@ from evoloss.cli.options import (
     read_device,
     read_seconds,
 )
+from evoloss.cli.printing import interruptible, print_judged
 from evoloss.errors import EvolossError
 from evoloss.tables import print_table
+
+if TYPE_CHECKING:
+    from evoloss.run import Outcome
 
 
 def search(
@@ -42,6 +45,10 @@ def search(
     seed_expr: Annotated[
         list[str] | None, typer.Option(help="A formula of yours for generation 0; repeatable.")
     ] = None,
+    playoff: Annotated[
+        bool, typer.Option(help="Finalists against the seeds, on fresh seeds and the test split.")
+    ] = True,
+    playoff_seeds: Annotated[int | None, typer.Option(min=2, help="Default from the space.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for instance, 90s, 45m or 2h.")] = None,
     proxy: Proxy = None,
     samples: Samples = None,
@@ -59,6 +66,8 @@ def search(
     from evoloss.config import RunConfig, load_space, validated
 
     grammar = load_space(space)
+    if playoff_seeds:
+        grammar = grammar.model_copy(update={"playoff": grammar.playoff.model_copy(update={"seeds": playoff_seeds})})
     values = {
         "version": version("evoloss"),
         "dataset": full_path(dataset),
@@ -73,6 +82,7 @@ def search(
         "imbalance": imbalance,
         "seed_expressions": [canonical(text) for text in seed_expr or []],
         "time_limit": read_seconds(time_limit),
+        "playoff": playoff,
         "device": read_device(device),
         "data_dir": data_dir,
         "space": grammar,
@@ -106,33 +116,26 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
     from evoloss import run, view
 
     style = view.style_for(quiet, as_json)
-    try:
-        with view.watching(style, Console()) as watch:
-            complete = run.carry_on(directory, watch, workers, address)
-    except KeyboardInterrupt:
-        print(f"evoloss: interrupted, nothing finished is lost; continue: evoloss resume {directory}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    hint = f"nothing finished is lost; continue: evoloss resume {directory}"
+    with interruptible(hint), view.watching(style, Console()) as watch:
+        outcome = run.carry_on(directory, watch, workers, address)
     if style == "json":
-        print(json.dumps({"complete": complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
+        print(json.dumps({"complete": outcome.complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
         return
     if style != "quiet":
         _print_hall_of_fame(directory)
-    if not complete:
+        _print_playoff(outcome)
+    if not outcome.complete:
         print(f"time limit reached; continue: evoloss resume {directory}")
     print(f"hall of fame: {directory / 'hall_of_fame.csv'}")
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    import csv
-
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
-    best = _read_table(directory / "hall_of_fame.csv")[:rows]
+    from evoloss.report import read_table
+
+    best = read_table(directory / "hall_of_fame.csv")[:rows]
     shown = {row["key"]: row for row in best}
-    for row in _read_table(directory / "baselines.csv"):
+    for row in read_table(directory / "baselines.csv"):
         if row["name"] in ("ce", "ngl"):
             shown.setdefault(row["key"], row | {"rank": ""})
     table = [
@@ -141,4 +144,15 @@ def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
         if row["fitness"]
     ]
     print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
-    print("Select accuracies guided the search and flatter its winners; `evoloss evaluate` judges a formula afresh.")
+    print("Select accuracies guided the search and flatter its winners.")
+
+
+def _print_playoff(outcome: "Outcome") -> None:
+    from evoloss.playoff import SEARCHED, conclusion
+
+    if SEARCHED not in outcome.judged:
+        return
+    print("\nplayoff: equal sweeps, fresh seeds, test split")
+    print_judged(outcome.judged[SEARCHED])
+    for line in conclusion(outcome.judged, outcome.searched):
+        print(line)
