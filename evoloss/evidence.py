@@ -1,5 +1,6 @@
 """What numbers allow to say: paired differences, their intervals, corrections for many looks, the ceiling of luck."""
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Judgement:
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
     """First minus second, paired by seed: Student's t (1908). None for fewer than two pairs."""
-    from scipy import stats
+    from scipy import special
 
     pairs = [a - b for a, b in zip(first, second, strict=True)]
     if len(pairs) < 2:
@@ -41,8 +42,8 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference | 
     error = statistics.stdev(pairs) / math.sqrt(len(pairs))
     if error == 0:
         return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    width = float(stats.t.ppf(1 - LEVEL / 2, len(pairs) - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, len(pairs) - 1))
+    width = float(special.stdtrit(len(pairs) - 1, 1 - LEVEL / 2)) * error
+    p = float(2 * special.stdtr(len(pairs) - 1, -abs(mean) / error))
     return Difference(mean, mean - width, mean + width, p)
 
 
@@ -56,12 +57,16 @@ def verdict(gap: Difference | None, p: float | None = None) -> str:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values corrected for their number, in the order given: Holm (1979), any dependence."""
-    if not values:
-        return []
-    from statsmodels.stats.multitest import multipletests
+    """p values corrected for their number, in the order given: Holm (1979), valid under any dependence.
 
-    return [float(p) for p in multipletests(values, method="holm")[1]]
+    Ours, because statsmodels collects garbage at every call, which takes half a second beside torch and Ray.
+    """
+    corrected = [0.0] * len(values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = largest
+    return corrected
 
 
 def judge(standings: Sequence[Standing], reference: str) -> list[Judgement]:
@@ -113,9 +118,13 @@ def noise_ceiling(judged: Sequence[Judgement], count: int, seeds: int) -> float 
     return statistics.median(spreads) / math.sqrt(2 * seeds) * expected_maximum(count)
 
 
+@functools.cache
 def expected_maximum(count: int) -> float:
     """The mean of the largest of `count` independent standard normals: .5642 for 2, 1.5388 for 10 (Tippett 1925)."""
-    from scipy import integrate, stats
+    from scipy import integrate, special
 
-    value, _ = integrate.quad(lambda x: x * count * stats.norm.pdf(x) * stats.norm.cdf(x) ** (count - 1), -10, 10)
+    def density(x: float) -> float:
+        return count * math.exp(-x * x / 2) / math.sqrt(2 * math.pi) * float(special.ndtr(x)) ** (count - 1)
+
+    value, _ = integrate.quad(lambda x: x * density(x), -10, 10)
     return float(value)

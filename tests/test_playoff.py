@@ -1,110 +1,124 @@
-import math
-import random
-import statistics
-
 import pytest
 import stubs
-from scipy import stats
 
-from evoloss import playoff
-from evoloss.config import Rung
-from evoloss.errors import EvolossError
+from evoloss import evidence, playoff
+from evoloss.config import load_space
+from evoloss.contest import REFERENCE
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Status
-
-RUNG = Rung(samples=100, epochs=1, rates=(1e-3, 2e-3))
-CE, SQUARED = Expression.parse("-y*log(p)"), Expression.parse("(p - y)**2")
+from evoloss.records import Candidate, Standing, Status
 
 
-def pool_scoring(score):
-    def pool(jobs):
-        for job in jobs:
-            if job.task == "screen":
-                yield Evaluation(job, Status.OK, scale=2.0)
-            else:
-                test = score(job) if "test" in job.roles else None
-                yield Evaluation(job, Status.OK, score=score(job), test_score=test)
-
-    return pool
+def candidate(text, fitness, name="", family="classification", rung=1):
+    expression = Expression.parse(text)
+    scores = {} if fitness is None else {0: fitness}
+    return Candidate(
+        expression.key, expression.text, expression.complexity, family, name, rung=rung, rate=1e-3, scores=scores
+    )
 
 
-def test_a_contest_tunes_on_select_and_tests_fresh_seeds_of_its_own():
-    seen = []
-
-    def score(job):
-        seen.append(job)
-        return 0.5 + 100 * job.budget.learning_rate + stubs.number(job.key, job.seed) / 100
-
-    standings = playoff.contest([SQUARED, CE], "mlp", RUNG, 3, 0, pool_scoring(score))
-    assert [s.expression for s in standings] == [SQUARED, CE]
-    assert [s.rate for s in standings] == [2e-3, 2e-3]
-    assert all(len(s.test) == len(s.select) == 3 for s in standings)
-    tuning = [job for job in seen if "test" not in job.roles]
-    final = [job for job in seen if "test" in job.roles]
-    assert {job.seed for job in tuning}.isdisjoint(job.seed for job in final)
-    assert {(job.key, job.budget.learning_rate) for job in tuning} == {
-        (e.key, r) for e in (CE, SQUARED) for r in RUNG.rates
-    }
-    by_loss = {e.key: {job.seed for job in final if job.key == e.key} for e in (CE, SQUARED)}
-    assert by_loss[CE.key] == by_loss[SQUARED.key]
-    assert all(job.scale == 2.0 for job in seen)
+CE = candidate("-y*log(p)", 0.80, "ce")
+NGL = candidate("exp(2.4092 - p*(1+y)) - cos(cos(sin(p)))", 0.81, "ngl")
+EVOLVED = [
+    candidate("(p - y)**2", 0.84),
+    candidate("y*(1 - p)", 0.83),
+    candidate("y/p", 0.86, rung=0),
+    candidate("abs(p - y)", 0.82),
+    candidate("pair(Y*D)", 0.5, family="metric", rung=0),
+    candidate("pair(Y*D**2)", 0.4, family="metric", rung=0),
+    candidate("y*p", None),
+]
+ALL = [*EVOLVED, CE, NGL]
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ({"status": Status.OK, "negate": True}, "learns when negated"),
-        ({"status": Status.REJECTED, "detail": "flat: no gradient"}, "flat: no gradient"),
-    ],
-)
-def test_a_loss_that_fails_the_screens_is_refused(answer, message):
-    with pytest.raises(EvolossError, match=message):
-        playoff.contest([CE], "mlp", RUNG, 2, 0, lambda jobs: (Evaluation(job, **answer) for job in jobs))
+def test_finalists_are_the_best_and_the_best_of_each_family():
+    chosen = [c.expression for c in playoff.finalists(ALL, 2)]
+    assert chosen == [EVOLVED[0].expression, EVOLVED[1].expression, "pair(D*Y)"]
+    assert len(playoff.finalists(ALL, 100)) == 6
 
 
-def test_a_training_that_fails_is_an_error():
-    def pool(jobs):
-        for job in jobs:
-            if job.task == "screen":
-                yield Evaluation(job, Status.OK, scale=1.0)
-            else:
-                yield Evaluation(job, Status.DIVERGED, "loss nan")
+@pytest.fixture
+def regimes(monkeypatch):
+    monkeypatch.setattr(playoff.data, "status", lambda _: [At("fashion-mnist", "here"), At("cifar10", "")])
 
-    with pytest.raises(EvolossError, match="loss nan"):
-        playoff.contest([CE], "mlp", RUNG, 2, 0, pool)
+    def made(**changes):
+        config = stubs.config(space=load_space("hybrid"), **changes)
+        return {c.regime: c for c in playoff.contests(config, ALL)}
 
-
-def test_the_difference_is_the_paired_t_test_of_scipy():
-    rng = random.Random(0)
-    first = [0.9 + rng.gauss(0, 0.01) for _ in range(7)]
-    second = [value - 0.004 + rng.gauss(0, 0.002) for value in first]
-    expected = stats.ttest_rel(first, second)
-    interval = expected.confidence_interval(0.95)
-    gap = playoff.difference(first, second)
-    assert gap.mean == pytest.approx(statistics.fmean(first) - statistics.fmean(second))
-    assert (gap.low, gap.high, gap.p) == pytest.approx((interval.low, interval.high, expected.pvalue))
+    return made
 
 
-def test_differences_without_spread_or_without_pairs():
-    assert playoff.difference([0.5], [0.4]) is None
-    assert playoff.difference([0.5, 0.5], [0.5, 0.5]).p == 1.0
-    assert playoff.difference([0.75, 0.75], [0.5, 0.5]).p == 0.0
+class At:
+    def __init__(self, name, where):
+        self.name, self.where = name, where
 
 
-def test_verdicts_follow_the_interval():
-    gaps = {"better": (0.1, 0.2), "worse": (-0.2, -0.1), "not distinguishable": (-0.1, 0.2)}
-    for word, (low, high) in gaps.items():
-        assert playoff.verdict(playoff.Difference((low + high) / 2, low, high, math.nan)) == word
-    assert playoff.verdict(None) == "one seed shows nothing"
+def test_each_regime_changes_one_thing(regimes):
+    made = regimes()
+    assert list(made) == ["search", "optimizer", "proxy", "data"]
+    home = made["search"]
+    assert {c.name for c in home.contenders} == {"", "ce", "ngl"}
+    assert made["optimizer"].rung.optimizer == "sgd"
+    assert made["proxy"].proxy == "inception"
+    assert made["data"].data.name == "fashion-mnist"
+    for name, contest in made.items():
+        changed = {
+            "optimizer": contest.rung.optimizer != home.rung.optimizer,
+            "proxy": contest.proxy != home.proxy,
+            "data": contest.data != home.data,
+        }
+        assert [key for key, value in changed.items() if value] == ([name] if name != "search" else [])
+        if name != "search":
+            assert [c.name for c in contest.contenders][-1] == "ce"
 
 
-def test_a_loss_compared_with_itself_is_seldom_called_different():
-    """The verdict's error rate on pairs without a difference is the 5 % that it promises: 7 % is 2.4 sd above."""
-    rng = random.Random(1)
-    verdicts = [
-        playoff.verdict(
-            playoff.difference([rng.gauss(0.9, 0.002) for _ in range(5)], [rng.gauss(0.9, 0.002) for _ in range(5)])
-        )
-        for _ in range(700)
+def test_without_other_data_at_hand_that_regime_is_left_out(regimes):
+    assert "data" not in regimes(dataset="fashion-mnist")
+
+
+def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
+    contests = playoff.contests(stubs.config(), EVOLVED)
+    assert all(REFERENCE.key in {c.expression.key for c in contest.contenders} for contest in contests)
+
+
+def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
+    rung = playoff.sweep_of(load_space("hybrid"), "inception")
+    assert (rung.samples, rung.epochs, rung.rates, rung.keep) == (5000, 4, (1.5e-3, 3e-3, 6e-3), 1.0)
+    first = playoff.sweep_of(load_space("hybrid"), "inception", 0)
+    assert (first.samples, first.epochs, first.rates) == (2500, 2, (1.5e-3, 3e-3, 6e-3))
+
+
+def judged(regime="search", **tests):
+    names = {"ce": REFERENCE.key}
+    rows = [
+        Standing(regime, names.get(name, name), name, "" if name == "found" else name, select=test, test=test)
+        for name, test in tests.items()
     ]
-    assert sum(word != "not distinguishable" for word in verdicts) <= 0.07 * len(verdicts)
+    return evidence.judge(rows, REFERENCE.key)
+
+
+BASE = (0.80, 0.81, 0.79, 0.80, 0.805)
+AHEAD = tuple(value + 0.02 + step for value, step in zip(BASE, (0, 0.001, 0, -0.001, 0), strict=True))
+LEVEL = tuple(value + step for value, step in zip(BASE, (0.01, -0.01, 0.002, 0, -0.002), strict=True))
+
+
+def test_a_gain_that_survives_some_regimes_is_told():
+    home = judged(ce=BASE, found=AHEAD, ngl=tuple(value + 0.001 for value in LEVEL))
+    regimes = {"search": home, "optimizer": judged(ce=BASE, found=AHEAD), "data": judged(ce=BASE, found=LEVEL)}
+    lines = playoff.conclusion(regimes, 500)
+    assert lines[0].startswith("luck: the best of 500 losses")
+    assert "`found` is better than cross-entropy by +0.0200" in lines[1]
+    assert "survives in 1 of 2 regimes" in lines[1]
+    assert "other optimizer: better (+0.0200), other data: not distinguishable (+0.0000)" in lines[1]
+    assert lines[2].startswith("beside ngl, the best of the seeds: `found` +0.0190")
+
+
+def test_a_null_result_is_printed():
+    lines = playoff.conclusion({"search": judged(ce=BASE, found=LEVEL)}, 500)
+    assert lines[-1] == "verdict: no evolved loss is better than cross-entropy on fresh seeds"
+    assert playoff.conclusion({"search": judged(ce=BASE)}, 1) == [lines[-1]]
+
+
+def test_a_failed_finalist_is_not_called_better():
+    rows = judged(ce=BASE)
+    failed = evidence.Judgement(Standing("search", "x", "x", status=Status.DIVERGED), None, None, "failed: diverged")
+    assert "no evolved loss" in playoff.conclusion({"search": [*rows, failed]}, 3)[-1]

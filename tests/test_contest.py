@@ -1,0 +1,155 @@
+from contextlib import contextmanager
+
+import pytest
+import stubs
+
+from evoloss import contest
+from evoloss.config import Rung
+from evoloss.contest import REFERENCE, Contender, Contest
+from evoloss.expression import Expression
+from evoloss.records import DataSpec, Evaluation, Standing, Status
+
+RUNG = Rung(samples=100, epochs=1, rates=(1e-3, 2e-3, 4e-3))
+SQUARED = Expression.parse("(p - y)**2")
+DATA = DataSpec("digits")
+
+
+def meeting(contenders=(SQUARED, REFERENCE), rung=RUNG, seeds=3, data=DATA, regime="adam"):
+    return Contest(regime, data, "mlp", rung, tuple(Contender(e) for e in contenders), seeds, 0)
+
+
+def answering(score, seen=None):
+    """An `evaluate` of a contest in which `score(job)` is both accuracies; None diverges."""
+
+    def evaluate(jobs):
+        answers = {}
+        for job in jobs:
+            if seen is not None:
+                seen.append(job)
+            if job.task == "screen":
+                answers[job] = Evaluation(job, Status.OK, scale=2.0)
+            elif (value := score(job)) is None:
+                answers[job] = Evaluation(job, Status.DIVERGED, "loss nan")
+            else:
+                answers[job] = Evaluation(
+                    job, Status.OK, score=value, test_score=value if "test" in job.roles else None
+                )
+        return answers
+
+    return evaluate
+
+
+def test_rates_are_chosen_on_select_and_fresh_seeds_scored_on_test():
+    seen = []
+
+    def score(job):
+        return 0.5 + 100 * job.budget.learning_rate + stubs.number(job.key, job.seed) / 100
+
+    standings = meeting().standings(answering(score, seen))
+    assert [s.expression for s in standings] == [SQUARED.text, REFERENCE.text]
+    assert [s.rate for s in standings] == [4e-3, 4e-3]
+    assert all(s.at_edge and len(s.test) == len(s.select) == 3 for s in standings)
+    tuning = [job for job in seen if job.task == "train" and "test" not in job.roles]
+    final = [job for job in seen if "test" in job.roles]
+    assert {job.seed for job in tuning}.isdisjoint(job.seed for job in final)
+    assert len({job.seed for job in tuning}) == contest.TUNING_SEEDS
+    places = {(e.key, r, n) for e in (REFERENCE, SQUARED) for r in RUNG.rates for n in range(contest.TUNING_SEEDS)}
+    assert len(tuning) == len(places)
+    assert {(job.key, job.budget.learning_rate) for job in tuning} == {(key, rate) for key, rate, _ in places}
+    by_loss = {e.key: {job.seed for job in final if job.key == e.key} for e in (REFERENCE, SQUARED)}
+    assert by_loss[REFERENCE.key] == by_loss[SQUARED.key]
+    assert all(job.scale == 2.0 for job in seen if job.task == "train")
+    assert len(tuning) + len(final) == meeting().trainings
+
+
+def test_the_best_mean_of_the_tuning_seeds_wins_and_a_single_lucky_one_does_not():
+    def score(job):
+        lucky = job.budget.learning_rate == 1e-3 and stubs.number(job.seed) > 0.5
+        return 0.99 if lucky else {1e-3: 0.1, 2e-3: 0.6, 4e-3: 0.5}[job.budget.learning_rate]
+
+    (only,) = meeting([REFERENCE]).standings(answering(score))
+    assert only.rate == 2e-3
+    assert not only.at_edge
+
+
+def test_a_rate_at_which_a_tuning_seed_fails_is_not_chosen():
+    (only,) = meeting([REFERENCE]).standings(answering(lambda job: None if job.budget.learning_rate > 2e-3 else 0.5))
+    assert only.rate == 1e-3  # the smallest of equal ones
+    assert only.status is Status.OK
+
+
+def test_one_rate_needs_no_tuning():
+    rung = RUNG.model_copy(update={"rates": (1e-3,)})
+    seen = []
+    (only,) = meeting([REFERENCE], rung).standings(answering(lambda job: 0.5, seen))
+    assert only.rate == 1e-3
+    assert sum(job.task == "train" for job in seen) == 3 == meeting([REFERENCE], rung).trainings
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        ({"status": Status.OK, "negate": True}, "learns when negated"),
+        ({"status": Status.REJECTED, "detail": "flat: no gradient"}, "flat: no gradient"),
+    ],
+)
+def test_a_loss_that_fails_the_screens_stands_there_with_the_reason(answer, detail):
+    (only,) = meeting([SQUARED]).standings(lambda jobs: {job: Evaluation(job, **answer) for job in jobs})
+    assert only.status is Status.REJECTED
+    assert detail in only.detail
+    assert only.test == ()
+
+
+def test_a_loss_that_fails_everywhere_or_once_has_no_scores():
+    def score(job):
+        return None if job.key == SQUARED.key else 0.5
+
+    squared, ce = meeting().standings(answering(score))
+    assert (squared.status, squared.test) == (Status.DIVERGED, ())
+    assert squared.detail == "at every rate: loss nan"
+    assert len(ce.test) == 3
+    last = max(job.seed for job in _jobs(meeting([SQUARED])) if "test" in job.roles)
+    (once,) = meeting([SQUARED]).standings(answering(lambda job: None if job.seed == last else 0.5))
+    assert (once.status, once.test) == (Status.DIVERGED, ())
+    assert once.detail.startswith("1 of 3 fresh seeds")
+
+
+def _jobs(match):
+    seen = []
+    match.standings(answering(lambda job: 0.5, seen))
+    return seen
+
+
+def test_holding_contests_stores_everything_and_trains_nothing_twice(tmp_path):
+    opened, trained = [], []
+
+    @contextmanager
+    def open_pool(data):
+        opened.append(data.name)
+
+        def pool(jobs):
+            for job in jobs:
+                trained.append(job)
+                yield answering(lambda job: stubs.number(job.key, job.seed, job.budget.samples))([job])[job]
+
+        yield pool
+
+    other = meeting(data=DataSpec("mnist"), regime="data")
+    contests = [meeting(), meeting(rung=RUNG.model_copy(update={"samples": 50}), regime="short"), other]
+    first = contest.hold(contests, tmp_path / "archive.sqlite", open_pool)
+    count = len(trained)
+    assert opened == ["digits", "mnist"]
+    again = contest.hold(contests, tmp_path / "archive.sqlite", open_pool)
+    assert again == first
+    assert opened == ["digits", "mnist"]
+    assert len(trained) == count
+    assert [s.regime for s in first] == ["adam", "adam", "short", "short", "data", "data"]
+    assert all(isinstance(s, Standing) and s.status is Status.OK for s in first)
+
+
+def test_another_optimizer_gets_the_rates_at_which_it_works():
+    sgd = contest.with_optimizer(RUNG, "sgd")
+    assert sgd.optimizer == "sgd"
+    assert sgd.rates == (0.03, 0.06, 0.12)
+    assert contest.with_optimizer(sgd, "adam") == RUNG
+    assert contest.with_optimizer(RUNG, "adam") is RUNG
