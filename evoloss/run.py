@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 
@@ -38,11 +39,16 @@ def create(path: Path, config: RunConfig) -> None:
     directory.create(path, "run.toml", config.toml(), config.device)
 
 
-def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | None = None) -> bool:
-    """Search from where the run stands to its end, then hold the playoff; False where its time limit came first."""
+def carry_on(
+    path: Path, watch: Watch, count: int | None = None, address: str | None = None, pool: Pool | None = None
+) -> bool:
+    """Search from where the run stands to its end, then hold the playoff; False where its time limit came first.
+
+    The search is on a pool of its own, or on one that is open and has its data.
+    """
     config = load_run(path)
     directory.check_version(path, config.version)
-    dataset = data.load(config.data())
+    searching = _own_pool(config, count, address) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),
         contextlib.closing(Archive(path / "archive.sqlite", config.data())) as archive,
@@ -54,8 +60,8 @@ def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | 
                 logging.getLogger("evoloss").info("%s", progress.finished)
             watch(progress)
 
-        with workers.open_pool(dataset, count, address, config.device) as pool:
-            search = Search(config, archive, pool, watch_and_write)
+        with searching as opened:
+            search = Search(config, archive, opened, watch_and_write)
             try:
                 search.run()
             except TimeIsUpError:
@@ -66,6 +72,10 @@ def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | 
             _hold_playoff(path, config, archive, search.progress, watch, count, address)
             report.write_tables(path, archive, config.top)
     return True
+
+
+def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:
+    return workers.open_pool(data.load(config.data()), count, address, config.device)
 
 
 def _hold_playoff(
