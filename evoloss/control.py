@@ -50,13 +50,13 @@ class Winner:
     `name` is empty unless the loss is hand-written; `fitness` is its score in the search, `fresh` on fresh seeds.
     """
 
-    name: str
-    expression: str
-    generation: int
     fitness: float
     fresh: float
     trainings: int
     seconds: float
+    generation: int
+    name: str
+    expression: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class _Outcome:
 
     def winner(self, fresh: dict[str, float]) -> Winner:
         best = self.best
-        score = best.fitness or 0.0
-        return Winner(best.name, best.expression, best.generation, score, fresh[best.key], *self.spent)
+        scores = (best.fitness or 0.0, fresh[best.key])
+        return Winner(*scores, *self.spent, best.generation, best.name, best.expression)
 
 
 def create(path: Path, control: Control) -> None:
@@ -182,4 +182,4 @@ def _fresh_job(config: RunConfig, candidate: Candidate, number: int) -> Job:
 def _row(repeat: Repeat) -> dict[str, Any]:
     sides = {"evolve": asdict(repeat.evolve), "random": asdict(repeat.random)}
     columns = {f"{side}_{name}": values[name] for name in sides["evolve"] for side, values in sides.items()}
-    return {"seed": repeat.seed, "ce_fitness": repeat.ce_fitness, "ce_fresh": repeat.ce_fresh} | columns
+    return {"seed": repeat.seed} | columns | {"ce_fitness": repeat.ce_fitness, "ce_fresh": repeat.ce_fresh}

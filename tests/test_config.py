@@ -5,11 +5,13 @@ import pytest
 
 from evoloss import config
 from evoloss.config import (
+    ControlConfig,
     Evolution,
     RunConfig,
     Rung,
     SearchSpace,
     Tree,
+    load_control,
     load_run,
     load_space,
     read_toml,
@@ -19,7 +21,7 @@ from evoloss.config import (
 )
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import DataSpec
+from evoloss.records import Candidate, DataSpec
 from evoloss.tree import CROSSOVERS, MUTATIONS, Grammar, seeded
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -357,6 +359,8 @@ def test_unknown_keys_of_a_run(place, key, nearest):
         ("time_limit", NAN),
         ("seed", "one"),
         ("space", "smoke"),
+        ("strategy", "chance"),
+        ("newcomers", "many"),
     ],
 )
 def test_bad_values_of_a_run(key, value):
@@ -364,12 +368,35 @@ def test_bad_values_of_a_run(key, value):
     assert refusal(RunConfig, values).startswith(f"space.toml: {key}: ")
 
 
+@pytest.mark.parametrize("newcomers", [[], [3], [3, 4, 5]])
+def test_newcomers_are_a_number_a_generation(newcomers):
+    values = run_config().model_dump(mode="json", exclude_none=True) | {"newcomers": newcomers}
+    assert "one number for each generation after the first" in refusal(RunConfig, values)
+
+
+def test_a_candidate_s_budget_is_the_longest_at_its_rate():
+    candidate = Candidate("k", "cls(-y*log(p))", 7, "classification", rate=3e-3)
+    assert run_config().budget_of(candidate) == run_config().space.rungs["mlp"][1].budgets()[0]
+
+
+def test_a_control_is_written_and_read(tmp_path):
+    control = ControlConfig(repeats=3, run=run_config(strategy="random", newcomers=(3, 0)))
+    control.write(tmp_path / "control.toml")
+    assert load_control(tmp_path) == control
+
+
+def test_an_unknown_key_of_a_control():
+    values = ControlConfig(run=run_config()).model_dump(mode="json", exclude_none=True)
+    values["run"]["strateg"] = "evolve"
+    assert "did you mean `strategy`?" in refusal(ControlConfig, values)
+
+
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(EvolossError, match=r"cannot read .*run\.toml"):
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("model", [Tree, Evolution, Rung, SearchSpace, RunConfig])
+@pytest.mark.parametrize("model", [Tree, Evolution, Rung, SearchSpace, RunConfig, ControlConfig])
 def test_no_model_takes_unknown_keys_or_changes(model):
     assert model.model_config["extra"] == "forbid"
     assert model.model_config["frozen"] is True
