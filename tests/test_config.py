@@ -5,13 +5,11 @@ import pytest
 
 from evoloss import config
 from evoloss.config import (
-    ControlConfig,
     Evolution,
     RunConfig,
     Rung,
     SearchSpace,
     Tree,
-    load_control,
     load_run,
     load_space,
     read_toml,
@@ -379,24 +377,12 @@ def test_a_candidate_s_budget_is_the_longest_at_its_rate():
     assert run_config().budget_of(candidate) == run_config().space.rungs["mlp"][1].budgets()[0]
 
 
-def test_a_control_is_written_and_read(tmp_path):
-    control = ControlConfig(repeats=3, run=run_config(strategy="random", newcomers=(3, 0)))
-    control.write(tmp_path / "control.toml")
-    assert load_control(tmp_path) == control
-
-
-def test_an_unknown_key_of_a_control():
-    values = ControlConfig(run=run_config()).model_dump(mode="json", exclude_none=True)
-    values["run"]["strateg"] = "evolve"
-    assert "did you mean `strategy`?" in refusal(ControlConfig, values)
-
-
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(EvolossError, match=r"cannot read .*run\.toml"):
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("model", [Tree, Evolution, Rung, SearchSpace, RunConfig, ControlConfig])
+@pytest.mark.parametrize("model", [Tree, Evolution, Rung, SearchSpace, RunConfig])
 def test_no_model_takes_unknown_keys_or_changes(model):
     assert model.model_config["extra"] == "forbid"
     assert model.model_config["frozen"] is True

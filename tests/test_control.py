@@ -9,14 +9,14 @@ import stubs
 
 from evoloss import control, run
 from evoloss.archive import Archive
-from evoloss.config import ControlConfig, load_run
-from evoloss.control import Repeat, Winner
+from evoloss.config import load_run, validated
+from evoloss.control import Control, Repeat, Winner
 from evoloss.errors import EvolossError
 from evoloss.records import Evaluation, Status, derive_seed
 
 
 def configured(repeats=2, **changes):
-    return ControlConfig(repeats=repeats, run=stubs.config(version=version("evoloss"), **changes))
+    return Control(repeats=repeats, run=stubs.config(version=version("evoloss"), **changes))
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def test_a_control_is_a_directory_of_run_directories(finished):
     assert [repeat.seed for repeat in repeats] == [0, 1]
     for seed, strategy in itertools.product(range(2), ("evolve", "random")):
         config = load_run(directory / f"{strategy}-{seed}")
-        assert (config.seed, config.strategy) == (seed, strategy)
+        assert (config.seed, config.strategy, config.playoff) == (seed, strategy, False)
         assert (directory / f"{strategy}-{seed}" / "hall_of_fame.csv").is_file()
 
 
@@ -181,6 +181,13 @@ def test_a_fresh_training_that_fails_counts_as_nothing(tmp_path, on, caplog):
     assert repeat.evolve.fresh == 0
     assert repeat.evolve.fitness > 0
     assert "failed a fresh training: diverged, stub" in caplog.text
+
+
+def test_an_unknown_key_of_a_control_names_the_nearest():
+    values = configured().model_dump(mode="json", exclude_none=True)
+    values["run"]["strateg"] = "evolve"
+    with pytest.raises(EvolossError, match="did you mean `strategy`"):
+        validated(Control, values, "control.toml")
 
 
 def test_an_existing_directory_is_not_touched(tmp_path):
