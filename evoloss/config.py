@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError, suggest
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
-from evoloss.records import Budget, DataSpec
+from evoloss.records import Budget, Candidate, DataSpec
 
 T = TypeVar("T", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
@@ -163,15 +163,20 @@ class SearchSpace(Settings):
 
 
 class RunConfig(Settings):
-    """All that a search depends on, as `run.toml` has it: enough to repeat the run."""
+    """All that a search depends on, as `run.toml` has it: enough to repeat the run.
+
+    `newcomers` are the trees of each generation after the first; where none are given, as many as are no elites.
+    """
 
     version: str
     dataset: str
     proxy: str
     space_name: str
+    strategy: Literal["evolve", "random"] = "evolve"
     seed: int = 0
     generations: Count
     population: Annotated[int, Field(ge=2)]
+    newcomers: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     top: Count = 20
     samples: Count | None = None
     label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -183,10 +188,21 @@ class RunConfig(Settings):
     data_dir: str | None = None
     space: SearchSpace
 
+    @model_validator(mode="after")
+    def _complete(self) -> "RunConfig":
+        if self.newcomers is not None and len(self.newcomers) != self.generations:
+            raise ValueError("newcomers should be one number for each generation after the first")
+        return self
+
     def data(self) -> DataSpec:
         """The data of the run, its random shaping tied to the run's seed."""
         shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
         return DataSpec(self.dataset, **shape)
+
+    def budget_of(self, candidate: Candidate) -> Budget:
+        """The longest training at the rate that suits a candidate best."""
+        rungs = self.space.rungs_for(self.proxy)
+        return next(b for rung in rungs[::-1] for b in rung.budgets() if b.learning_rate == candidate.rate)
 
 
 def spaces_dir() -> Path:
@@ -254,6 +270,7 @@ def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
         "playoff": Playoff,
         "rungs": Rung,
         "space": SearchSpace,
+        "run": RunConfig,
     }
     for part in place:
         model = nested.get(str(part), model)

@@ -195,6 +195,11 @@ def _write(path: Path, columns: Iterable[str], rows: list[dict[str, Any]]) -> No
     _replace(path, text.getvalue())
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace a CSV file by these rows; their keys are its columns."""
+    _write(path, list(rows[0]), [_cells(row) for row in rows])
+
+
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

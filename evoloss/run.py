@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,11 +50,16 @@ def create(path: Path, config: RunConfig) -> None:
     directory.create(path, "run.toml", config.toml(), config.device)
 
 
-def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | None = None) -> Outcome:
-    """Search from where the run stands to its end, then hold the playoff, unless the time limit comes first."""
+def carry_on(
+    path: Path, watch: Watch, count: int | None = None, address: str | None = None, pool: Pool | None = None
+) -> Outcome:
+    """Search from where the run stands to its end, then hold the playoff, unless the time limit comes first.
+
+    The search is on a pool of its own, or on one that is open and has its data.
+    """
     config = load_run(path)
     directory.check_version(path, config.version)
-    dataset = data.load(config.data())
+    searching = _own_pool(config, count, address) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),
         contextlib.closing(Archive(path / "archive.sqlite", config.data())) as archive,
@@ -65,8 +71,8 @@ def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | 
                 logging.getLogger("evoloss").info("%s", progress.finished)
             watch(progress)
 
-        with workers.open_pool(dataset, count, address, config.device) as pool:
-            search = Search(config, archive, pool, watch_and_write)
+        with searching as opened:
+            search = Search(config, archive, opened, watch_and_write)
             try:
                 search.run()
             except TimeIsUpError:
@@ -78,6 +84,10 @@ def carry_on(path: Path, watch: Watch, count: int | None = None, address: str | 
             report.write_tables(path, archive, config.top)
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
+
+
+def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:
+    return workers.open_pool(data.load(config.data()), count, address, config.device)
 
 
 def _hold_playoff(

@@ -9,21 +9,23 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from evoloss import newcomers
 from evoloss.archive import Archive
-from evoloss.baselines import BASELINES, family
 from evoloss.config import RunConfig, Rung
 from evoloss.duplicates import Fingerprints
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
+from evoloss.newcomers import Member, new_candidate
 from evoloss.records import Budget, Candidate, Evaluation, Generation, Job, Status, Task, derive_seed
 from evoloss.tree import Grammar, Individual, seeded
 from evoloss.workers import Pool
 
 VARY_ATTEMPTS = 10  # tries for a child whose formula is new, before a known one is accepted
 INITIAL_ROUNDS = 20  # of drawing and screening until the first population is full
+RANDOM_ROUNDS = 100  # of the same in random search, where a round draws only what is still missing
 SETTLE_ROUNDS = 20  # of seeds for the winners at the end
 SCREEN_LIMIT = 60.0  # seconds, for formulas that hang
 
@@ -54,14 +56,6 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
-
-
-@dataclass
-class _Member:
-    """A candidate and its tree; baselines that the grammar cannot express have none and do not breed."""
-
-    candidate: Candidate
-    tree: Individual | None
 
 
 class Search:
@@ -109,45 +103,46 @@ class Search:
         start = time.monotonic()
         self.changed, self.tally = {}, Counter()
         self.progress.generation = number
-        newcomers = self._initial() if number == 0 else self._offspring(number)
-        self._climb(newcomers)
-        self._select([member.tree for member in newcomers if member.tree is not None])
+        members = _STRATEGIES[self.config.strategy](self, number) if number else self._initial()
+        self._climb(members)
+        self._select([member.tree for member in members if member.tree is not None])
         self._reseed(self._leaders() + self._references())
         self._update_fitness()
         self._end(number, time.monotonic() - start)
 
-    def _initial(self) -> list[_Member]:
+    def _initial(self) -> list[Member]:
         """The baselines, the user's seeds, and random trees until the population is full of losses worth training."""
-        members = self._screened([self._seed_member(name, text) for name, text in self._seeds().items()], 0)
+        members = self._screened(newcomers.seeds(self.config, self.grammar), 0)
         for turn in range(INITIAL_ROUNDS):
             if sum(member.tree is not None for member in members) >= self.config.population:
                 break
-            with seeded(derive_seed(self.config.seed, "initial", turn)):
-                trees = [self.grammar.draw(index) for index in range(self.config.population)]
-            drawn = [member for tree in trees if (member := self._member(tree, 0)) and self._is_new(member)]
-            members += self._screened(drawn, 0)
+            members += self._drawn(0, range(self.config.population), "initial", turn)
         return members
 
-    def _seeds(self) -> dict[str, str]:
-        names = dict.fromkeys(("ce", "ngl", *self.config.space.seeds))
-        own = {f"seed-{number}": text for number, text in enumerate(self.config.seed_expressions, 1)}
-        return {name: BASELINES[name].expression for name in names} | own
+    def _strangers(self, number: int) -> list[Member]:
+        """Random trees, as in generation 0, until so many are worth training as the budget has room for."""
+        members: list[Member] = []
+        drawn, due = 0, newcomers.due(self.config, number)
+        for turn in range(RANDOM_ROUNDS):
+            missing = due - len(members)
+            if not missing:
+                break
+            members += self._drawn(number, range(drawn, drawn + missing), "random", number, turn)
+            drawn += missing
+        return members
 
-    def _seed_member(self, name: str, text: str) -> _Member:
-        expression = Expression.parse(text)
-        tree = None
-        try:
-            tree = self.grammar.individual(expression)
-        except EvolossError as error:
-            level = logging.INFO if name in BASELINES else logging.WARNING
-            log.log(level, "%s (%s) is scored but does not breed: %s", name, expression, error)
-        return _Member(_candidate(expression, 0, name=name), tree)
+    def _drawn(self, number: int, places: range, *purpose: object) -> list[Member]:
+        """The trees at these places of a ramped initialization that are new and pass the screens."""
+        with seeded(derive_seed(self.config.seed, *purpose)):
+            trees = [self.grammar.draw(place) for place in places]
+        drawn = [member for tree in trees if (member := self._member(tree, number)) and self._is_new(member)]
+        return self._screened(drawn, number)
 
-    def _offspring(self, number: int) -> list[_Member]:
+    def _offspring(self, number: int) -> list[Member]:
         """New formulas bred from the population, screened. A known one is looked up, not evaluated again."""
-        children: dict[str, _Member] = {}
+        children: dict[str, Member] = {}
         with seeded(derive_seed(self.config.seed, "generation", number)):
-            for _ in range(self.config.population - min(self.evolution.elites, self.config.population - 1)):
+            for _ in range(newcomers.due(self.config, number)):
                 for _ in range(VARY_ATTEMPTS):
                     child = self._member(self.grammar.vary(self.population), number)
                     if child is None:
@@ -158,7 +153,7 @@ class Search:
                     self.tally["cached"] += 1
         return self._screened(list(children.values()), number)
 
-    def _member(self, tree: Individual, number: int) -> _Member | None:
+    def _member(self, tree: Individual, number: int) -> Member | None:
         """The candidate of a tree, or None where its formula has no canonical form or sees too little."""
         try:
             tree.expression = self.grammar.expression(tree)
@@ -168,9 +163,9 @@ class Search:
         if missing := tree.expression.missing:
             self._reject(missing)
             return None
-        return _Member(_candidate(tree.expression, number, tree.parents), tree)
+        return Member(new_candidate(tree.expression, number, tree.parents), tree)
 
-    def _is_new(self, member: _Member) -> bool:
+    def _is_new(self, member: Member) -> bool:
         return member.candidate.key not in self.candidates
 
     def _reject(self, cause: str) -> None:
@@ -179,16 +174,16 @@ class Search:
 
     # Screens and duplicates
 
-    def _screened(self, members: list[_Member], number: int) -> list[_Member]:
+    def _screened(self, members: list[Member], number: int) -> list[Member]:
         """Those worth training. A loss that learns with the other sign takes part negated, as a formula of its own."""
-        distinct: dict[str, _Member] = {}
+        distinct: dict[str, Member] = {}
         for member in members:
             distinct.setdefault(member.candidate.key, member)
         members = list(distinct.values())
         jobs = [self._job(member.candidate, "screen") for member in members]
         answers = self._evaluate("screening", jobs)
-        kept: list[_Member] = []
-        negated: list[_Member] = []
+        kept: list[Member] = []
+        negated: list[Member] = []
         for member, job in zip(members, jobs, strict=True):
             answer, candidate = answers[job], member.candidate
             candidate.seconds += answer.seconds
@@ -212,7 +207,7 @@ class Search:
                 log.warning("%s (%s) is refused: %s", candidate.name, candidate.expression, _reason(candidate))
         return kept + self._screened(negated, number) if negated else kept
 
-    def _negated(self, member: _Member, number: int) -> list[_Member]:
+    def _negated(self, member: Member, number: int) -> list[Member]:
         if member.tree is None or member.candidate.name:
             self._reject("sign")
             return []
@@ -228,7 +223,7 @@ class Search:
 
     # Rungs
 
-    def _climb(self, members: list[_Member]) -> None:
+    def _climb(self, members: list[Member]) -> None:
         """Successive halving (Jamieson and Talwalkar 2016) over the rungs; seeds go all the way."""
         contenders = [member.candidate for member in members]
         for index, rung in enumerate(self.rungs):
@@ -264,7 +259,7 @@ class Search:
         for candidate in leaders:
             due = candidate.rung == last and len(candidate.scores) < self.evolution.max_seeds
             if due and candidate.fitness is not None:
-                budget = next(b for r in self.rungs[::-1] for b in r.budgets() if b.learning_rate == candidate.rate)
+                budget = self.config.budget_of(candidate)
                 jobs[candidate.key] = self._job(candidate, "train", budget, seed=len(candidate.scores))
         answers = self._evaluate("further seeds", jobs.values())
         for key, job in jobs.items():
@@ -336,17 +331,19 @@ class Search:
     def _evaluate(self, phase: str, jobs: Iterable[Job]) -> dict[Job, Evaluation]:
         """The evaluations of all jobs: from the archive where they are there, else from the workers, stored at once."""
         jobs = list(jobs)
-        answers = {job: known for job in jobs if (known := self.archive.find(job))}
-        self.progress.phase, self.progress.done, self.progress.due = phase, len(answers), len(jobs)
-        for evaluation in self.pool([job for job in jobs if job not in answers]):
-            self.archive.add(evaluation)
-            answers[evaluation.job] = evaluation
-            self.progress.done += 1
+        self.progress.phase, self.progress.done, self.progress.due = phase, 0, len(jobs)
+        return self.archive.answers(jobs, self._counted, self._heard)
+
+    def _counted(self, jobs: list[Job]) -> Iterator[Evaluation]:
+        for evaluation in self.pool(jobs):
             self.progress.trained += evaluation.job.task == "train"
-            self.watch(self.progress)
-            if time.monotonic() > self.deadline:
-                raise TimeIsUpError
-        return answers
+            yield evaluation
+
+    def _heard(self, _: Evaluation) -> None:
+        self.progress.done += 1
+        self.watch(self.progress)
+        if time.monotonic() > self.deadline:
+            raise TimeIsUpError
 
     def _end(self, number: int, seconds: float) -> None:
         leaders = self._leaders()
@@ -376,11 +373,6 @@ class Search:
         self.progress.finished = None
 
 
-def _candidate(expression: Expression, generation: int, parents: tuple[str, ...] = (), name: str = "") -> Candidate:
-    kind = family(expression.variables)
-    return Candidate(expression.key, expression.text, expression.complexity, kind, name, generation, parents)
-
-
 def _reason(candidate: Candidate) -> str:
     if candidate.status is Status.DUPLICATE:
         return f"it has the gradients of the loss {candidate.detail}"
@@ -388,8 +380,18 @@ def _reason(candidate: Candidate) -> str:
 
 
 def _promoted(contenders: list[Candidate], keep: float) -> list[Candidate]:
-    """The baselines, and the best share of the others."""
+    """The baselines, the best share of the others, and the best of each family.
+
+    A family that learns slowly at first, as losses of distances and centers do, is not judged by its first epoch.
+    """
     alive = sorted((c for c in contenders if c.fitness is not None), key=lambda candidate: candidate.rank)
     others = [candidate for candidate in alive if not candidate.name]
-    chosen = {candidate.key for candidate in others[: math.ceil(keep * len(others))]}
+    first_of_family = {candidate.family: candidate.key for candidate in reversed(others)}
+    chosen = {*first_of_family.values(), *(candidate.key for candidate in others[: math.ceil(keep * len(others))])}
     return [candidate for candidate in alive if candidate.name or candidate.key in chosen]
+
+
+_STRATEGIES: dict[str, Callable[[Search, int], list[Member]]] = {
+    "evolve": Search._offspring,
+    "random": Search._strangers,
+}

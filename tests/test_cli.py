@@ -79,6 +79,8 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
             "5",
             "--seed-expr",
             "(p-y)**2",
+            "--strategy",
+            "random",
             "--time-limit",
             "10m",
             "--device",
@@ -90,6 +92,7 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
     expected = {"seed": 3, "top": 2, "samples": 300, "label_noise": 0.2, "imbalance": 5.0, "time_limit": 600.0}
     assert {name: stored[name] for name in expected} == expected
     assert (stored["population"], stored["generations"], stored["space_name"]) == (8, 1, "smoke")
+    assert stored["strategy"] == "random"
     assert stored["space"]["rungs"]["mlp"][0]["samples"] == 512
     assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
 
@@ -187,6 +190,38 @@ def test_a_folder_of_images(run_cli, monkeypatch, tmp_path):
     assert f'dataset = "folder:{tmp_path / "images"}"' in (tmp_path / "run" / "run.toml").read_text()
 
 
+def test_a_control_says_whether_evolution_beat_chance(run_cli, tmp_path):
+    path = tmp_path / "control"
+    arguments = ("search", *SMALL, "--seed", "4", "--with-control", "--repeats", "2", "--out", path)
+    code, out, err = run_cli(*arguments)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    titles = [f"seed {seed}, {what}:" for seed in (4, 5) for what in ("evolve", "random", "winners on fresh seeds")]
+    assert [line for line in lines if line.startswith("seed ") and line.endswith(":")] == titles
+    assert lines[-2].startswith("evolution minus random, select accuracy on fresh seeds, paired over 2 repeats, ")
+    assert lines[-2].endswith(("evolution beat chance", "chance beat evolution", "not distinguishable from chance"))
+    assert lines[-1] == f"control: {path / 'control.csv'}"
+    before = (path / "control.csv").read_bytes()
+    for name in ("evolve-4", "random-5"):
+        assert json.loads((path / name / "environment.json").read_text())["looks"] == []
+        assert run_cli("resume", path / name, "--workers", "0", "--quiet")[0] == 0
+    code, out, _ = run_cli("resume", path, "--workers", "0", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["verdict"] == lines[-2].rpartition(": ")[2]
+    assert (path / "control.csv").read_bytes() == before
+
+
+def test_ctrl_c_in_a_control_says_how_to_go_on(run_cli, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evoloss.run.carry_on", interrupted)
+    code, _, err = run_cli("search", *SMALL, "--with-control", "--out", tmp_path / "control", "--quiet")
+    assert code == 130
+    go_on = f"evoloss resume {tmp_path / 'control'}"
+    assert err == f"evoloss: interrupted, nothing finished is lost; continue: {go_on}\n"
+
+
 BAD = {
     "malformed formula": (["evaluate", "--expr", "-y*log(P)"], "did you mean `p`?"),
     "formula without a target": (["evaluate", "--expr", "log(p)"], "no target"),
@@ -200,6 +235,11 @@ BAD = {
     "device": (["search", "--device", "tpu"], "auto, cpu or cuda"),
     "learning rates": (["evaluate", "--expr", "-y*log(p)", "--lr", "fast"], "1e-3,3e-3"),
     "optimizer": (["evaluate", "--expr", "-y*log(p)", "--optimizer", "adamw"], "optimizer"),
+    "strategy": (["search", "--strategy", "chance"], "'evolve' or 'random', got 'chance'"),
+    "repeats without a control": (["search", "--repeats", "3"], "add --with-control"),
+    "no repeats": (["search", "--with-control", "--repeats", "0"], "--repeats"),
+    "a control of random search": (["search", "--with-control", "--strategy", "random"], "leave out --strategy"),
+    "a control with a time limit": (["search", "--with-control", "--time-limit", "9s"], "leave out --time-limit"),
     "no run directory": (["resume", "nowhere"], "no run.toml"),
     "missing folder": (["search", "--dataset", "folder:/nowhere"], "/nowhere"),
     "unknown command": (["serch"], "search"),

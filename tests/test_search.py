@@ -6,11 +6,12 @@ import pytest
 import stubs
 
 from evoloss.archive import Archive
+from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Status
+from evoloss.records import Candidate, Evaluation, Status
 from evoloss.report import ranked
-from evoloss.search import Search, TimeIsUpError
+from evoloss.search import Search, TimeIsUpError, _promoted
 
 
 def without_times(rows):
@@ -194,6 +195,58 @@ def test_the_time_limit_stops_and_run_continues(finished, tmp_path):
     assert without_times(candidates) == without_times(finished[0])
 
 
+def trained_newcomers(candidates, number):
+    return [c for c in candidates if c.generation == number and c.rung >= 0]
+
+
+def test_random_search_starts_as_evolution_does_and_then_draws(finished, tmp_path):
+    random = stubs.config(strategy="random")
+    candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", random)
+    assert generations[0] == dataclasses.replace(finished[1][0], seconds=generations[0].seconds)
+    assert not any(c.parents for c in candidates)
+    assert [c.expression for c in trained_newcomers(candidates, 1)] == GOLDEN_RANDOM
+
+
+def test_random_search_trains_as_many_as_evolution_breeds(tmp_path):
+    """Population less elites, however many the screens turn down."""
+    candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", stubs.config(strategy="random"))
+    assert [row.evaluated for row in generations[1:]] == [6, 6, 6]
+    assert [len(trained_newcomers(candidates, number)) for number in (1, 2, 3)] == [6, 6, 6]
+    assert sum(row.rejected for row in generations[1:]) > 0
+
+
+def test_random_search_trains_as_many_as_it_is_given(tmp_path):
+    given = stubs.config(strategy="random", newcomers=(5, 0, 11))
+    candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", given)
+    assert [row.evaluated for row in generations[1:]] == [5, 0, 11]
+    assert [len(trained_newcomers(candidates, number)) for number in (1, 2, 3)] == [5, 0, 11]
+
+
+def test_random_search_ends_where_the_screens_leave_nothing(tmp_path):
+    def pool(jobs):
+        for job in jobs:
+            known = job.key in seeds or job.task == "train"
+            yield stubs.stub_evaluation(job) if known else Evaluation(job, Status.REJECTED, "flat: stub")
+
+    seeds = {Expression.parse(BASELINES[name].expression).key for name in stubs.config().space.seeds}
+    one = stubs.config(strategy="random", generations=1)
+    _, generations, _ = stubs.search(tmp_path / "archive.sqlite", one, pool)
+    assert generations[1].evaluated == 0
+
+
+def test_random_search_after_an_interruption_equals_an_uninterrupted_one(tmp_path):
+    random = stubs.config(strategy="random")
+    whole = stubs.search(tmp_path / "whole.sqlite", random)
+    for stop in range(20, 120, 20):
+        path = tmp_path / f"{stop}.sqlite"
+        with pytest.raises(KilledError):
+            stubs.search(path, random, dying_after(stop))
+        candidates, generations, population = stubs.search(path, random)
+        assert without_times(candidates) == without_times(whole[0])
+        assert without_times(generations) == without_times(whole[1])
+        assert population == whole[2]
+
+
 GOLDEN_FIRST = [
     "-trip(1.98*Dp)",
     "trip(Dn + Dp)",
@@ -225,3 +278,23 @@ GOLDEN_BEST = [
     "trip(relu(Dp**2 + 0.85 - Dn**2))",
     "-0.98*trip(Dn**0.02)",
 ]
+
+GOLDEN_RANDOM = [
+    "trip(sin(Dn)**(1.44*Dn))",
+    "-0.38*pair(Y) - 0.38*partner(D)",
+    "cls(sin(exp(d)) - d**(-0.397879*y))",
+    "trip(0.89*Dn**0.25 + 0.56*Dn**2/Dp)",
+    "trip(Dp**Dp)",
+    "-cls(p) - partner(Y)",
+]
+
+
+def test_the_best_of_each_family_is_promoted_with_the_best_share():
+    def contender(key, family, score, name=""):
+        return Candidate(key, key, 1, family, name, rung=0, scores={0: score})
+
+    fast = [contender(f"c{n}", "classification", 0.8 - n / 100) for n in range(8)]
+    slow = [contender("m0", "metric", 0.30), contender("m1", "metric", 0.31)]
+    named = contender("b", "center", 0.1, "center")
+    promoted = _promoted([*fast, *slow, named], 0.3)
+    assert [candidate.key for candidate in promoted] == ["c0", "c1", "c2", "m1", "b"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli import compare
+from evoloss.cli import compare, control
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -50,6 +50,9 @@ def search(
     ] = True,
     playoff_seeds: Annotated[int | None, typer.Option(min=2, help="Default from the space.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for instance, 90s, 45m or 2h.")] = None,
+    strategy: Annotated[str, typer.Option(help="evolve, or random: draw new losses instead of breeding.")] = "evolve",
+    with_control: Annotated[bool, typer.Option("--with-control", help="Run both: did evolution beat chance?")] = False,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Of a control, at further seeds; default 5.")] = None,
     proxy: Proxy = None,
     samples: Samples = None,
     label_noise: LabelNoise = 0.0,
@@ -65,6 +68,7 @@ def search(
     from evoloss import data, run
     from evoloss.config import RunConfig, load_space, validated
 
+    control.check(with_control, strategy, repeats, time_limit)
     grammar = load_space(space)
     if playoff_seeds:
         grammar = grammar.model_copy(update={"playoff": grammar.playoff.model_copy(update={"seeds": playoff_seeds})})
@@ -73,6 +77,7 @@ def search(
         "dataset": full_path(dataset),
         "proxy": proxy or data.default_proxy(dataset),
         "space_name": space,
+        "strategy": strategy,
         "seed": seed,
         "generations": generations or grammar.evolution.generations,
         "population": population or grammar.evolution.population,
@@ -90,8 +95,12 @@ def search(
     config = validated(RunConfig, values, "search")
     run.check(config)
     directory = out or run.default_directory(config)
-    run.create(directory, config)
-    _carry_on(directory, workers, address, quiet, as_json)
+    if with_control:
+        control.start(directory, config, repeats)
+        control.carry_on(directory, workers, address, quiet, as_json)
+    else:
+        run.create(directory, config)
+        _carry_on(directory, workers, address, quiet, as_json)
 
 
 def resume(
@@ -101,12 +110,15 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search or comparison; it ends as one that was never interrupted."""
+    """Continue an interrupted search, control or comparison; it ends as one that was never interrupted."""
     if (directory / "compare.toml").is_file():
         compare.carry_on(directory, workers, address, as_json)
         return
+    if (directory / "control.toml").is_file():
+        control.carry_on(directory, workers, address, quiet, as_json)
+        return
     if not (directory / "run.toml").is_file():
-        raise EvolossError(f"{directory} is no run directory: it has neither run.toml nor compare.toml")
+        raise EvolossError(f"{directory} is no run directory: it has no run.toml, compare.toml or control.toml")
     _carry_on(directory, workers, address, quiet, as_json)
 
 
