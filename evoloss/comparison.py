@@ -33,14 +33,15 @@ class Comparison(Settings):
     rungs: Annotated[dict[str, Rung], Field(min_length=1)]
     seeds: Count
     seed: int = 0
+    samples: Count | None = None
     label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     imbalance: Annotated[float, Field(ge=1)] = 1.0
     device: str = "cpu"
     data_dir: str | None = None
 
     def data(self) -> DataSpec:
-        """The data; each training draws its samples from the whole train role with its own seed."""
-        return DataSpec(self.dataset, self.data_dir, None, self.label_noise, self.imbalance, self.seed)
+        """The data, from whose train role each training draws the samples of its rung with its own seed."""
+        return DataSpec(self.dataset, self.data_dir, self.samples, self.label_noise, self.imbalance, self.seed)
 
     def contests(self) -> list[Contest]:
         """One for each rung."""
@@ -73,6 +74,7 @@ def configured(
         "rungs": rungs,
         "seeds": seeds,
         "seed": spec.seed,
+        "samples": spec.samples,
         "label_noise": spec.label_noise,
         "imbalance": spec.imbalance,
         "device": device,

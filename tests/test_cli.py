@@ -12,7 +12,8 @@ from evoloss.baselines import BASELINES, UNWRITABLE
 from evoloss.config import load_space, space_names, spaces_dir
 from evoloss.data import DATASETS
 
-SMALL = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
+PLAYED = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
+SMALL = (*PLAYED, "--no-playoff")
 
 
 def column(path, name):
@@ -133,17 +134,109 @@ def test_evaluate_stands_beside_cross_entropy(run_cli):
     code, out, err = run_cli(*arguments)
     assert (code, err) == (0, "")
     assert "cls((p - y)**2)" in out
-    assert "cls(-y*log(p))" in out
-    assert "formula minus cross-entropy" in out
+    assert "minus cross-entropy" in out
+    assert "reference" in out
     code, out, _ = run_cli(*arguments, "--json")
     answer = json.loads(out)
-    assert [len(row["test"]) for row in answer["standings"]] == [2, 2]
+    assert [len(row["standing"]["test"]) for row in answer["standings"]] == [2, 2]
+
+
+def test_evaluate_of_a_loss_that_fails_says_why(run_cli):
+    code, out, err = run_cli("evaluate", "--expr", "y*p", "--space", "smoke", "--workers", "0")
+    assert (code, out) == (1, "")
+    assert err == ("evoloss: `cls(p*y)` is rejected: teaches the opposite: it learns when negated, try `-cls(p*y)`\n")
+
+
+def test_evaluate_notes_the_look_in_the_run(run_cli, run_directory):
+    arguments = ("--space", "smoke", "--seeds", "2", "--workers", "0", "--run", run_directory)
+    assert run_cli("evaluate", "--expr", "(p - y)**2", *arguments)[0] == 0
+    (look,) = json.loads((run_directory / "environment.json").read_text())["looks"]
+    assert (look["dataset"], look["losses"]) == ("digits", 1)
+    assert look["command"].startswith("evoloss evaluate --expr")
+
+
+def test_a_search_ends_with_a_playoff(run_cli, tmp_path):
+    path = tmp_path / "run"
+    code, out, err = run_cli("search", *PLAYED, "--out", path, "--playoff-seeds", "3")
+    assert (code, err) == (0, "")
+    assert "playoff: equal sweeps, fresh seeds, test split" in out
+    assert "\nverdict: " in out
+    best, baselines = (pd.read_csv(path / name) for name in ("hall_of_fame.csv", "baselines.csv"))
+    assert (best["verdict"].notna() & best["name"].isna()).sum() >= 2
+    assert baselines.set_index("name").loc["ce", ["verdict", "test_n"]].tolist() == ["reference", 3]
+    assert best["optimizer_verdict"].notna().sum() >= 2
+    looks = json.loads((path / "environment.json").read_text())["looks"]
+    assert [look["dataset"] for look in looks] == ["digits"]
+    before = (path / "hall_of_fame.csv").read_bytes()
+    code, again, _ = run_cli("resume", path, "--workers", "0")
+    assert code == 0
+    assert again.partition("playoff")[2] == out.partition("playoff")[2]
+    assert (path / "hall_of_fame.csv").read_bytes() == before
+    assert json.loads((path / "environment.json").read_text())["looks"] == looks
+
+
+def test_the_workers_of_a_search_have_no_test_split(run_cli, monkeypatch, tmp_path):
+    from evoloss import workers
+
+    seen = []
+    open_pool = workers.open_pool
+    monkeypatch.setattr(
+        workers, "open_pool", lambda dataset, *rest: seen.append(set(dataset.splits)) or open_pool(dataset, *rest)
+    )
+    assert run_cli("search", *PLAYED, "--out", tmp_path / "run", "--quiet")[0] == 0
+    assert seen == [{"train", "select"}, {"train", "select", "test"}]
+
+
+COMPARE = ("compare", "--space", "smoke", "--workers", "0", "--seeds", "2")
+
+
+def test_compare_writes_its_tables(run_cli, tmp_path):
+    path = tmp_path / "c"
+    options = ("--losses", "ce,ngl,yukawa", "--expr", "y*p", "--lr", "1e-3,3e-3", "--optimizer", "adam,sgd")
+    code, out, err = run_cli(*COMPARE, *options, "--out", path)
+    assert (code, err) == (0, "")
+    assert "digits, mlp, 512 samples x 2 epochs, adam at 0.001, 0.003, 2 fresh seeds" in out
+    assert "sgd at 0.03, 0.09, 2 fresh seeds" in out
+    assert out.count("cls(p*y): teaches the opposite") == 2
+    rows = pd.read_csv(path / "comparison.csv")
+    assert list(rows["regime"]) == ["adam"] * 4 + ["sgd"] * 4
+    assert set(rows["name"].dropna()) == {"ce", "ngl", "yukawa"}
+    assert len(pd.read_csv(path / "scores.csv")) == 2 * 3 * 2
+    assert len(json.loads((path / "environment.json").read_text())["looks"]) == 1
+    code, again, _ = run_cli("resume", path, "--workers", "0")
+    assert (code, again) == (0, out)
+    code, answer, _ = run_cli("resume", path, "--workers", "0", "--json")
+    assert set(json.loads(answer)["regimes"]) == {"adam", "sgd"}
+
+
+def test_compare_takes_the_best_of_a_run(run_cli, run_directory, tmp_path):
+    path = tmp_path / "c"
+    code, out, _ = run_cli(*COMPARE, "--run", run_directory, "--top", "2", "--out", path)
+    assert code == 0
+    rows = pd.read_csv(path / "comparison.csv")
+    assert len(rows) == 3
+    best = pd.read_csv(run_directory / "hall_of_fame.csv")
+    assert set(rows["expression"]) >= set(best[best["name"].isna()]["expression"][:2])
+    for place in (path, run_directory):
+        assert len(json.loads((place / "environment.json").read_text())["looks"]) == 1
+
+
+def test_an_interrupted_comparison_says_how_to_go_on(run_cli, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evoloss.comparison.carry_on", interrupted)
+    code, _, err = run_cli(*COMPARE, "--losses", "ce,ngl", "--out", tmp_path / "c")
+    assert code == 130
+    go_on = f"evoloss resume {tmp_path / 'c'}"
+    assert err == f"evoloss: interrupted, nothing finished is lost; continue: {go_on}\n"
 
 
 def test_evaluate_cross_entropy_itself(run_cli):
     code, out, _ = run_cli("evaluate", "--expr", "-y*log(p)", "--space", "smoke", "--seeds", "2", "--workers", "0")
     assert code == 0
-    assert out.count("cls(-y*log(p))") == 1
+    assert out.splitlines()[2].split()[0] == "ce"
+    assert out.count("reference") == 1
 
 
 @pytest.mark.parametrize(
@@ -235,6 +328,13 @@ BAD = {
     "device": (["search", "--device", "tpu"], "auto, cpu or cuda"),
     "learning rates": (["evaluate", "--expr", "-y*log(p)", "--lr", "fast"], "1e-3,3e-3"),
     "optimizer": (["evaluate", "--expr", "-y*log(p)", "--optimizer", "adamw"], "optimizer"),
+    "rates of another optimizer": (["compare", "--lr", "sgd:0.1"], "--lr names `sgd`"),
+    "the same rate twice": (["compare", "--lr", "0.1,0.1"], "different positive numbers"),
+    "unknown loss": (["compare", "--losses", "ce,ngk"], "did you mean `ngl`?"),
+    "a loss for two classes": (["compare", "--losses", "xtreme-margin"], "is a loss for 2 classes"),
+    "too many samples": (["compare", "--samples", "5000"], "--samples should be between 10 and the"),
+    "a run that is none": (["compare", "--run", "nowhere"], "nowhere/run.toml"),
+    "playoff seeds": (["search", "--playoff-seeds", "1"], "--playoff-seeds"),
     "strategy": (["search", "--strategy", "chance"], "'evolve' or 'random', got 'chance'"),
     "repeats without a control": (["search", "--repeats", "3"], "add --with-control"),
     "no repeats": (["search", "--with-control", "--repeats", "0"], "--repeats"),
@@ -275,7 +375,7 @@ def test_a_place_that_cannot_be_written_to(run_cli, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run_cli("search", *SMALL, "--out", tmp_path / "file" / "run")
     assert code == 1
-    assert "cannot make the run directory" in err
+    assert "cannot make the directory" in err
 
 
 def test_a_corrupt_image_is_named(run_cli, tmp_path):

@@ -1,6 +1,7 @@
 """`evoloss compare` and `evoloss evaluate`: the commands that open the test split on demand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,7 @@ Optimizers = Annotated[str, typer.Option(help="adam, sgd, or adam,sgd for both."
 def compare(
     losses: Annotated[str | None, typer.Option(help="Names of `evoloss baselines`, such as ce,ngl; or all.")] = None,
     expr: Annotated[list[str] | None, typer.Option(help="A formula; repeatable.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A run directory, for its best losses, data and proxy.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run directory: its best losses, on its data and proxy.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many losses of the run.")] = 5,
     dataset: Annotated[str | None, typer.Option(help="Default: the run's, or digits.")] = None,
     seeds: Seeds = 10,
@@ -57,8 +58,8 @@ def compare(
     lr: Rates = None,
     optimizer: Optimizers = "adam",
     batch_size: Batch = None,
-    label_noise: LabelNoise = 0.0,
-    imbalance: Imbalance = 1.0,
+    label_noise: LabelNoise | None = None,
+    imbalance: Imbalance | None = None,
     out: Annotated[Path | None, typer.Option(help="The directory; default runs/<date>-compare-<dataset>.")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,
@@ -73,9 +74,11 @@ def compare(
     from evoloss.records import DataSpec
 
     searched = load_run(run) if run else None
-    dataset = full_path(dataset) if dataset else (searched.dataset if searched else "digits")
-    proxy = proxy or (searched.proxy if searched and searched.dataset == dataset else data.default_proxy(dataset))
-    spec = DataSpec(dataset, data_dir or (searched.data_dir if searched else None), None, label_noise, imbalance, seed)
+    base = searched.data() if searched else DataSpec("digits")
+    given: dict[str, Any] = {"name": full_path(dataset) if dataset else None, "data_dir": data_dir}
+    given |= {"label_noise": label_noise, "imbalance": imbalance}
+    spec = replace(base, seed=seed, **{name: value for name, value in given.items() if value is not None})
+    proxy = proxy or (searched.proxy if searched and not dataset else data.default_proxy(spec.name))
     loaded = data.load(spec)
     named = comparison.named_losses(losses or ("ce" if expr or run else "all"), loaded.num_classes)
     found = comparison.found_losses(run, top) if run else {}
@@ -85,10 +88,10 @@ def compare(
     grammar = searched.space if searched else load_space(space)
     rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
     config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device))
-    path = out or comparison.default_directory(dataset)
+    path = out or comparison.default_directory(spec.name)
     comparison.create(path, config)
     if run:
-        record_look(run, dataset, len(config.losses))
+        record_look(run, spec.name, len(config.losses))
     carry_on(path, workers, address, as_json)
 
 
