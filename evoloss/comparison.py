@@ -64,7 +64,7 @@ def configured(
     device: str,
 ) -> Comparison:
     """A comparison of formulas by name, each once and cross-entropy among them. Raises `EvolossError`."""
-    named = losses if REFERENCE.text in losses.values() else {"ce": REFERENCE.text} | losses
+    named = {"ce": REFERENCE.text} | losses
     first = {text: name for name, text in reversed(named.items())}
     values = {
         "version": version("evoloss"),

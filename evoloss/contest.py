@@ -35,7 +35,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contest:
-    """Who meets under which conditions: data, a proxy, and a rung (budget, optimizer and sweep of learning rates)."""
+    """Who meets under which conditions: data, a proxy, and a rung (budget, optimizer and sweep of learning rates).
+
+    `series` tells the seeds of one occasion from those of another: a playoff's are not used again by `evoloss compare`.
+    """
 
     regime: str
     data: DataSpec
@@ -44,6 +47,7 @@ class Contest:
     contenders: tuple[Contender, ...]
     seeds: int
     seed: int
+    series: str = ""
 
     @property
     def trainings(self) -> int:
@@ -106,12 +110,15 @@ class Contest:
         ]
 
     def _job(
-        self, standing: Standing, rate: float | None, seed: tuple[object, ...], roles: tuple[Role, ...] = ("select",)
+        self, standing: Standing, rate: float | None, seed: tuple[str, int], roles: tuple[Role, ...] = ("select",)
     ) -> Job:
         budget = next(budget for budget in self.rung.budgets() if budget.learning_rate == rate)
-        number, scale = derive_seed(self.seed, *seed), 1.0 if standing.scale is None else standing.scale
-        limit = budget.time_limit
-        return Job("train", standing.key, standing.expression, self.proxy, number, budget, scale, roles, limit)
+        purpose, place = seed
+        number = derive_seed(self.seed, self.series + purpose, place)
+        scale = 1.0 if standing.scale is None else standing.scale
+        return Job(
+            "train", standing.key, standing.expression, self.proxy, number, budget, scale, roles, budget.time_limit
+        )
 
 
 def _screened(regime: str, contender: Contender, answer: Evaluation) -> Standing:

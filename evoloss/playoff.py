@@ -29,7 +29,7 @@ def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest
     everyone = _contenders([*finalists(candidates, playoff.top), *seeds])
     best = _contenders(finalists(candidates, playoff.top)[: playoff.top])
     sweep = sweep_of(config.space, config.proxy)
-    home = Contest(SEARCHED, config.data(), config.proxy, sweep, everyone, playoff.seeds, config.seed)
+    home = Contest(SEARCHED, config.data(), config.proxy, sweep, everyone, playoff.seeds, config.seed, "playoff ")
     away = {name: _REGIMES[name](config, home) for name in playoff.unseen}
     return [home, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]
 

@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import stubs
@@ -76,6 +77,13 @@ def test_a_rate_at_which_a_tuning_seed_fails_is_not_chosen():
     (only,) = meeting([REFERENCE]).standings(answering(lambda job: None if job.budget.learning_rate > 2e-3 else 0.5))
     assert only.rate == 1e-3  # the smallest of equal ones
     assert only.status is Status.OK
+
+
+def test_another_series_has_seeds_of_its_own_and_the_same_screens():
+    first, other = _jobs(meeting()), _jobs(replace(meeting(), series="playoff "))
+    trained = [{job.seed for job in jobs if job.task == "train"} for jobs in (first, other)]
+    assert trained[0].isdisjoint(trained[1])
+    assert [j for j in first if j.task == "screen"] == [j for j in other if j.task == "screen"]
 
 
 def test_one_rate_needs_no_tuning():
