@@ -24,6 +24,7 @@ Pool = Callable[[Iterable[Job]], Iterator[Evaluation]]
 
 MAX_DEATHS = 3  # of workers on the same job, before the job is blamed
 GRACE = 60.0  # seconds beyond its limit after which a worker that does not answer is killed
+START = 600.0  # seconds more for its first answer: on a busy machine the import of torch alone takes minutes
 KNOCK = 10.0  # seconds for a cluster to answer
 POLL = 1.0  # seconds between looks at the clock while waiting
 
@@ -114,11 +115,19 @@ class _Worker:
         return evaluate(job, self.workbench)
 
 
+@dataclass(eq=False)
+class _Seat:
+    """A worker process, and whether it has answered yet."""
+
+    actor: Any
+    started: bool = False
+
+
 @dataclass
 class _Running:
     """A job on a worker."""
 
-    actor: Any
+    seat: _Seat
     job: Job
     deadline: float
 
@@ -129,8 +138,8 @@ class _RayPool:
         self.count = count
         gpus = 1 / count if device.startswith("cuda") else 0
         actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
-        self.start = lambda: actor_class.remote(dataset, device)
-        self.idle: list[Any] = [self.start() for _ in range(count)]
+        self.start = lambda: _Seat(actor_class.remote(dataset, device))
+        self.idle: list[_Seat] = [self.start() for _ in range(count)]
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Evaluation]:
         """Evaluations in the order in which they finish."""
@@ -148,14 +157,15 @@ class _RayPool:
                     yield self._overrun(running.pop(reference))
         finally:
             for task in running.values():  # the caller stopped early: what runs is of no use to anyone
-                self._replace(task.actor)
+                self._replace(task.seat)
 
     def close(self) -> None:
-        for actor in self.idle:
-            self.ray.kill(actor)
+        for seat in self.idle:
+            self.ray.kill(seat.actor)
 
-    def _submit(self, actor: Any, job: Job, running: dict[Any, _Running]) -> None:
-        running[actor.evaluate.remote(job)] = _Running(actor, job, time.monotonic() + job.time_limit + GRACE)
+    def _submit(self, seat: _Seat, job: Job, running: dict[Any, _Running]) -> None:
+        limit = job.time_limit + GRACE + (0 if seat.started else START)
+        running[seat.actor.evaluate.remote(job)] = _Running(seat, job, time.monotonic() + limit)
 
     def _collect(
         self, task: _Running, reference: Any, deaths: dict[Job, int], waiting: deque[Job]
@@ -163,7 +173,7 @@ class _RayPool:
         try:
             evaluation = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            self._replace(task.actor)
+            self._replace(task.seat)
             deaths[task.job] = deaths.get(task.job, 0) + 1
             log.info("a worker died of `%s` (%s)", task.job.expression, type(error).__name__)
             if deaths[task.job] < MAX_DEATHS:
@@ -172,13 +182,14 @@ class _RayPool:
                 problem = str(error).strip().splitlines()[0]
                 yield Evaluation(task.job, Status.LOST, f"{MAX_DEATHS} workers died of it: {problem}")
         else:
-            self.idle.append(task.actor)
+            task.seat.started = True
+            self.idle.append(task.seat)
             yield evaluation
 
     def _overrun(self, task: _Running) -> Evaluation:
-        self._replace(task.actor)
+        self._replace(task.seat)
         return Evaluation(task.job, Status.TIMEOUT, f"no answer within {task.job.time_limit + GRACE:g} s")
 
-    def _replace(self, actor: Any) -> None:
-        self.ray.kill(actor)
+    def _replace(self, seat: _Seat) -> None:
+        self.ray.kill(seat.actor)
         self.idle.append(self.start())
