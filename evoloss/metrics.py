@@ -1,0 +1,108 @@
+"""The figures of losses that place samples: how far pairs are apart, and which class is nearest. Pure numpy."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Labels = NDArray[np.integer]
+
+GIVEN_THRESHOLD = 0.5  # of Keras's mnist_siamese example and of Motta (2020), for every loss
+TRUNCATION = 0.4  # positives at or above it are missing from Motta's means and deviations
+
+
+def pair_accuracy(distances: Floats, same: Bools, threshold: float = GIVEN_THRESHOLD) -> float:
+    """The share of pairs with (D < threshold) == same; distances and same are [P]."""
+    return float(((distances < threshold) == same).mean())
+
+
+def fit_threshold(distances: Floats, same: Bools) -> float:
+    """The threshold with the highest `pair_accuracy` on these pairs [P], midway between two distances.
+
+    The smallest of equal ones. Fit it on training pairs and use it on others, or it flatters.
+    """
+    order = np.argsort(distances, kind="stable")
+    ordered, agree = distances[order], same[order]
+    right = np.concatenate([[0], np.cumsum(np.where(agree, 1, -1))])  # of the pairs below the cut, up to a constant
+    bounds = np.concatenate([[2 * ordered[0] - ordered[-1] - 1], ordered, [2 * ordered[-1] - ordered[0] + 1]])
+    right[1:-1][ordered[1:] == ordered[:-1]] = -len(right)  # no threshold parts equal distances
+    cut = int(right.argmax())
+    return float((bounds[cut] + bounds[cut + 1]) / 2)
+
+
+def auc(distances: Floats, same: Bools) -> float:
+    """The probability that a pair of one class is nearer than a pair of two (ties count half)."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(same, -distances))
+
+
+def spread(distances: Floats) -> dict[str, float]:
+    """Mean, population standard deviation and median; all nan where there is no distance."""
+    if not len(distances):
+        return {"mean": np.nan, "sd": np.nan, "median": np.nan}
+    return {"mean": float(distances.mean()), "sd": float(distances.std()), "median": float(np.median(distances))}
+
+
+def pair_figures(distances: Floats, same: Bools, threshold: float) -> dict[str, float]:
+    """Every figure of pairs by its name in `FIGURES`, with the `threshold` that was fitted on other pairs.
+
+    "truncated" is what Motta (2020) printed as mean and standard deviation of positives: of those below 0.4 alone.
+    """
+    distances = distances.astype(np.float64)
+    positives = distances[same]
+    kept = positives[positives < TRUNCATION]
+    groups = {"positive": positives, "negative": distances[~same], "truncated": kept}
+    return {
+        "pair_accuracy": pair_accuracy(distances, same),
+        "threshold": threshold,
+        "fitted_accuracy": pair_accuracy(distances, same, threshold),
+        "auc": auc(distances, same),
+        **{f"{group}_{name}": value for group, values in groups.items() for name, value in spread(values).items()},
+        "truncated_share": len(kept) / max(len(positives), 1),
+    }
+
+
+def class_means(embeddings: Floats, labels: Labels, num_classes: int) -> Floats:
+    """The mean embedding [K, E] of every class; nan for a class that is absent."""
+    sums = np.zeros((num_classes, embeddings.shape[1]))
+    np.add.at(sums, labels, embeddings)
+    counts = np.bincount(labels, minlength=num_classes)[:, None]
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
+def nearest_accuracy(embeddings: Floats, labels: Labels, references: Floats) -> float:
+    """The share of samples [N, E] whose nearest reference [K, E] is that of their class; nan is never near."""
+    squared = ((embeddings[:, None] - references[None]) ** 2).sum(2)
+    return float((np.nan_to_num(squared, nan=np.inf).argmin(1) == labels).mean())
+
+
+def _percent(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}"
+
+
+# What a recipe may print, its heading and its format. Published figures are given by these names.
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "accuracy": ("accuracy", _percent),
+    "nearest_mean_accuracy": ("by nearest class mean", _percent),
+    "pair_accuracy": ("pairs at 0.5", _percent),
+    "threshold": ("fitted threshold", _short),
+    "fitted_accuracy": ("pairs at it", _percent),
+    "auc": ("AUC", _percent),
+    "positive_mean": ("same: mean", _short),
+    "positive_sd": ("sd", _short),
+    "positive_median": ("median", _short),
+    "truncated_mean": ("same, D < 0.4: mean", _short),
+    "truncated_sd": ("sd", _short),
+    "truncated_median": ("median", _short),
+    "truncated_share": ("share", _short),
+    "negative_mean": ("different: mean", _short),
+    "negative_sd": ("sd", _short),
+    "negative_median": ("median", _short),
+}
