@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,11 +17,13 @@ T = TypeVar("T", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Model(BaseModel):
+class Strict(BaseModel):
+    """Read-only, and closed to unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Rung(_Model):
+class Rung(Strict):
     """One step of successive halving: who trains, for how long, at which learning rates.
 
     `keep` is the share of the candidates of the rung below that train here. Rungs of the same samples and epochs are
@@ -44,7 +46,7 @@ class Rung(_Model):
         return [Budget(learning_rate=rate, **shared) for rate in self.rates]
 
 
-class Tree(_Model):
+class Tree(Strict):
     """Limits that every operator of variation keeps. Heights count edges, below the reductions included."""
 
     init_height: tuple[Count, Count] = (2, 5)
@@ -59,7 +61,7 @@ class Tree(_Model):
         return self
 
 
-class Evolution(_Model):
+class Evolution(Strict):
     """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
 
     population: Count = 40
@@ -87,7 +89,7 @@ class Evolution(_Model):
         return self
 
 
-class SearchSpace(_Model):
+class SearchSpace(Strict):
     """A grammar of losses and how it is searched: one TOML file."""
 
     description: str
@@ -147,7 +149,7 @@ class SearchSpace(_Model):
         return self.rungs[proxy]
 
 
-class RunConfig(_Model):
+class RunConfig(Strict):
     """All that a search depends on, as `run.toml` has it: enough to repeat the run."""
 
     version: str
@@ -177,10 +179,15 @@ class RunConfig(_Model):
         path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
 
 
+def shipped(folder: str) -> Path:
+    """Where a folder of TOML files lies: beside the package in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / folder
+    return inside if inside.is_dir() else Path(__file__).parent.parent / folder
+
+
 def spaces_dir() -> Path:
-    """Where the search spaces lie: beside the package in a checkout, inside it when installed."""
-    inside = Path(__file__).parent / "search_spaces"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "search_spaces"
+    """Where the search spaces lie."""
+    return shipped("search_spaces")
 
 
 def space_names() -> list[str]:
@@ -236,7 +243,14 @@ def validated(model: type[T], values: dict[str, Any], source: str) -> T:
 
 def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
-    nested: dict[str, type[BaseModel]] = {"tree": Tree, "evolution": Evolution, "rungs": Rung, "space": SearchSpace}
     for part in place:
-        model = nested.get(str(part), model)
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in a type such as `dict[str, tuple[Rung, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
