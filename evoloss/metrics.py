@@ -73,10 +73,10 @@ def class_means(embeddings: Floats, labels: Labels, num_classes: int) -> Floats:
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def nearest_accuracy(embeddings: Floats, labels: Labels, references: Floats) -> float:
-    """The share of samples [N, E] whose nearest reference [K, E] is that of their class; nan is never near."""
-    squared = ((embeddings[:, None] - references[None]) ** 2).sum(2)
-    return float((np.nan_to_num(squared, nan=np.inf).argmin(1) == labels).mean())
+def nearest(embeddings: Floats, references: Floats) -> Labels:
+    """The index [N] of the reference [K, E] that is nearest to each embedding [N, E]; never one that is nan."""
+    squared = np.stack([((embeddings - reference) ** 2).sum(1) for reference in references], 1)
+    return np.nan_to_num(squared, nan=np.inf).argmin(1)
 
 
 def _percent(value: float) -> str:
