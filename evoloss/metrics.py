@@ -79,30 +79,30 @@ def nearest(embeddings: Floats, references: Floats) -> Labels:
     return np.nan_to_num(squared, nan=np.inf).argmin(1)
 
 
-def _percent(value: float) -> str:
-    return f"{value:.4f}"
+def _four(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.4f}"
 
 
-def _short(value: float) -> str:
-    return f"{value:.3f}"
+def _three(value: float) -> str:
+    return "none" if np.isnan(value) else f"{value:.3f}"
 
 
 # What a recipe may print, its heading and its format. Published figures are given by these names.
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "accuracy": ("accuracy", _percent),
-    "nearest_mean_accuracy": ("by nearest class mean", _percent),
-    "pair_accuracy": ("pairs at 0.5", _percent),
-    "threshold": ("fitted threshold", _short),
-    "fitted_accuracy": ("pairs at it", _percent),
-    "auc": ("AUC", _percent),
-    "positive_mean": ("same: mean", _short),
-    "positive_sd": ("sd", _short),
-    "positive_median": ("median", _short),
-    "truncated_mean": ("same, D < 0.4: mean", _short),
-    "truncated_sd": ("sd", _short),
-    "truncated_median": ("median", _short),
-    "truncated_share": ("share", _short),
-    "negative_mean": ("different: mean", _short),
-    "negative_sd": ("sd", _short),
-    "negative_median": ("median", _short),
+    "accuracy": ("accuracy", _four),
+    "nearest_mean_accuracy": ("by nearest class mean", _four),
+    "pair_accuracy": ("pairs at 0.5", _four),
+    "threshold": ("fitted threshold", _three),
+    "fitted_accuracy": ("pairs at fitted", _four),
+    "auc": ("AUC", _four),
+    "positive_mean": ("same: mean", _three),
+    "positive_sd": ("same: sd", _three),
+    "positive_median": ("same: median", _three),
+    "truncated_mean": ("same, D < 0.4: mean", _three),
+    "truncated_sd": ("same, D < 0.4: sd", _three),
+    "truncated_median": ("same, D < 0.4: median", _three),
+    "truncated_share": ("same, D < 0.4: share", _three),
+    "negative_mean": ("other: mean", _three),
+    "negative_sd": ("other: sd", _three),
+    "negative_median": ("other: median", _three),
 }

@@ -134,7 +134,7 @@ class Recipe(Strict):
     pixels: tuple[float, Positive] = (0.0, 1.0)
     optimizer: Optimizer
     schedule: Schedule | None = None
-    augmentation: dict[str, Augmentation] = {}
+    augmentation: dict[str, Augmentation] = Field(default_factory=dict)
     contenders: Annotated[tuple[Contender, ...], Field(min_length=1)]
     tables: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
     differs: tuple[str, ...] = ()
@@ -154,7 +154,9 @@ class Recipe(Strict):
             if row.contender not in names:
                 raise ValueError(f"published figures of `{row.contender}`{suggest(row.contender, names)}")
         if self.pairs and (other := [c.name for c in self.contenders if c.expression.layouts - {"pair", "triplet"}]):
-            raise ValueError(f"mined pairs have no classes: {', '.join(other)} should be losses of D and Y, or Dp and Dn")
+            raise ValueError(
+                f"mined pairs have no classes: {', '.join(other)} should be losses of D and Y, or Dp and Dn"
+            )
         return self
 
     def beside(self, contender: str, embedding: int, dataset: str, epochs: int) -> dict[str, Published]:
@@ -164,16 +166,21 @@ class Recipe(Strict):
         return {name: row for row in reversed(rows) for name in row.figures}
 
 
-def conditions(recipe: Recipe, used: Iterable[Published], ours: Sequence[str], seeds: int) -> list[str]:
-    """In plain words, what is not equal between the `used` published figures and `ours` (a line a data set)."""
-    sources: dict[tuple[str, str, int], dict[str, None]] = {}
-    for row in used:
-        sources.setdefault((row.source, row.dataset, row.epochs), {}).update(dict.fromkeys(row.figures))
-    lines = [f"published: {dataset}, {epochs} epochs, {source}" for source, dataset, epochs in sources]
+def conditions(recipe: Recipe, used: Iterable[tuple[str, Published]], ours: Sequence[str], seeds: int) -> list[str]:
+    """In plain words, where the `used` published figures hold and where ours do (`ours` has a line a data set)."""
+    sources: dict[str, dict[str, None]] = {}
+    for figure, row in used:
+        place = f"{row.dataset}, {row.epochs} epoch{'s' * (row.epochs > 1)}, {row.source}"
+        sources.setdefault(place, {})[FIGURES[figure][0]] = None
+    lines = [f"published ({'; '.join(headings)}): {place}" for place, headings in sources.items()]
     lines += [f"ours: {line}, {'1 seed' if seeds == 1 else f'mean +- sd of {seeds} seeds'}" for line in ours]
-    lines.append("ours trains on the train role and scores on the test role; the originals, without a select role, ")
-    lines[-1] += "trained on the whole train part"
-    return [*lines, *recipe.differs]
+    return [*lines, _ROLES, *recipe.differs]
+
+
+_ROLES = (
+    "ours trains on the train role and scores on the test role; "
+    "the originals have no select role: they train on the whole train part"
+)
 
 
 def recipe_names() -> list[str]:

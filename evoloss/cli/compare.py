@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from evoloss.cli.options import (
     read_device,
     read_rates,
 )
+from evoloss.cli.progress import progress_bar
 from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
@@ -70,7 +71,7 @@ def evaluate(
     contenders = list(dict.fromkeys([expression, Expression.parse(BASELINES["ce"].expression)]))
     loaded = data.load(spec, ("train", "select", "test"))
     try:
-        with open_pool(loaded, workers, address, read_device(device)) as pool, _bar(as_json) as tick:
+        with open_pool(loaded, workers, address, read_device(device)) as pool, progress_bar(as_json) as tick:
             standings = playoff.contest(contenders, proxy, rung, seeds, seed, pool, tick)
     except KeyboardInterrupt:
         print("evoloss: interrupted", file=sys.stderr)
@@ -106,19 +107,3 @@ def _mean_sd(values: Sequence[float]) -> str:
 
     deviation = f" +- {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.4f}{deviation}"
-
-
-def _bar(silent: bool) -> Any:
-    """A progress bar on standard error, as a context that gives `tick(done, due)`."""
-    import contextlib
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextlib.contextmanager
-    def shown() -> Any:
-        with Progress(console=Console(stderr=True), transient=True, disable=silent or not sys.stderr.isatty()) as bar:
-            task = bar.add_task("training")
-            yield lambda done, due: bar.update(task, completed=done, total=due)
-
-    return shown()
