@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evoloss.recipes import Augmentation
+from evoloss.recipe import Augmentation
 
 _EDGES = {"black": "zeros", "nearest": "border"}
 

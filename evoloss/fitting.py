@@ -14,7 +14,7 @@ from evoloss.lower import Loss, compile_node
 from evoloss.metrics import nearest, pair_accuracy
 from evoloss.mining import MinedPairs, MinedTriplets, mine_pairs, pair_distances
 from evoloss.proxies import Proxy, build
-from evoloss.recipes import Augmentation, Contender, Optimizer, Recipe, Schedule
+from evoloss.recipe import Augmentation, Contender, Optimizer, Recipe, Schedule
 from evoloss.records import Role, derive_seed
 
 SCORING_BATCH = 500  # images
@@ -102,10 +102,8 @@ class Fit:
         """The learned centers [K, E]."""
         return None if self.loss.centers is None else self.loss.centers.detach().numpy().copy()
 
-    def accuracy(self, role: Role) -> float:
-        """The share of a role's images that are classified correctly, by the contender's decision."""
-        images, labels = self.setting.samples(role)
-        embeddings, logits = self.embed(images)
+    def accuracy(self, embeddings: np.ndarray, logits: np.ndarray, labels: Tensor) -> float:
+        """The share of images with these embeddings and logits that the contender's decision classifies correctly."""
         by_center = self.setting.contender.decision == "nearest center"
         guess = nearest(embeddings, self.centers) if by_center else logits.argmax(1)
         return float((guess == labels.numpy()).mean())
@@ -166,7 +164,11 @@ def _train(done: Fit, tick: Tick) -> None:
 def _look(done: Fit, epoch: int) -> float:
     """The select accuracy, and a snapshot where one is due."""
     setting = done.setting
-    accuracy = pair_accuracy(*done.pairs("select")) if setting.recipe.pairs else done.accuracy("select")
+    if setting.recipe.pairs:
+        accuracy = pair_accuracy(*done.pairs("select"))
+    else:
+        images, labels = setting.samples("select")
+        accuracy = done.accuracy(*done.embed(images), labels)
     if setting.embedding == 2 or epoch in (0, setting.recipe.epochs):
         embeddings, _ = done.embed(setting.samples("test")[0][:SHOWN])
         done.snapshots.append(Snapshot(epoch, embeddings, done.centers, accuracy))

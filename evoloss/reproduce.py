@@ -19,7 +19,7 @@ from evoloss.errors import EvolossError
 from evoloss.fitting import SHOWN, Fit, Setting, fit
 from evoloss.metrics import FIGURES, class_means, fit_threshold, nearest, pair_figures
 from evoloss.pictures import Distances, Points
-from evoloss.recipes import Recipe
+from evoloss.recipe import Recipe
 from evoloss.records import DataSpec, Role
 
 ROLES: tuple[Role, ...] = ("train", "select", "test")
@@ -153,16 +153,14 @@ def score(done: Fit) -> dict[str, float]:
     Thresholds are fitted on the training pairs, class means are of the first 10,000 training images.
     """
     setting = done.setting
-    images, labels = setting.samples("train")
-    references = class_means(
-        done.embed(images[:REFERENCES])[0], labels[:REFERENCES].numpy(), setting.dataset.num_classes
-    )
+    images, labels = (part[:REFERENCES] for part in setting.samples("train"))
+    references = class_means(done.embed(images)[0], labels.numpy(), setting.dataset.num_classes)
     images, labels = setting.samples("test")
-    embeddings, _ = done.embed(images)
+    embeddings, logits = done.embed(images)
     figures = {"nearest_mean_accuracy": float((nearest(embeddings, references) == labels.numpy()).mean())}
     if setting.recipe.pairs:
         return figures | pair_figures(*done.pairs("test"), fit_threshold(*done.pairs("train")))
-    return {"accuracy": done.accuracy("test"), **figures}
+    return {"accuracy": done.accuracy(embeddings, logits, labels), **figures}
 
 
 # Tables

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evoloss.augmentation import augmented
-from evoloss.recipes import Augmentation
+from evoloss.recipe import Augmentation
 
 
 def images(count=64, channels=3, side=12):

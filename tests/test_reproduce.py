@@ -7,7 +7,7 @@ import pytest
 from evoloss import reproduce
 from evoloss.config import validated
 from evoloss.metrics import FIGURES
-from evoloss.recipes import Recipe, load_recipe, recipe_names
+from evoloss.recipe import Recipe, load_recipe, recipe_names
 
 SHORT = ("--dataset", "digits", "--epochs", "1", "--samples", "60")
 
@@ -52,11 +52,26 @@ def test_published_figures_stand_beside_ours(run_cli, tmp_path):
     code, out, _ = run_cli(*arguments, "--out", tmp_path / "run")
     assert code == 0
     lines = out.splitlines()
-    assert lines[2].split() == ["loss", "accuracy", "published"]
+    assert lines[2].split() == ["loss", "accuracy", "published", "(fashion-mnist)"]
     accuracies = pd.read_csv(tmp_path / "run" / "results.csv").groupby("contender", sort=False)["accuracy"]
     for line, (name, values) in zip(lines[3:8], accuracies, strict=True):
         published = {"CE": "0.9400", "NGL": "0.9407", "SCE": "0.9158", "focal": "0.9398", "CE+L2": "0.9409"}[name]
         assert line.split() == [name, f"{values.mean():.4f}", "+-", f"{values.std():.4f}", published]
+
+
+def test_several_data_sets_say_which_each_published_figure_is_of(run_cli, monkeypatch, tmp_path, digits):
+    """`digits` stands in for CIFAR-10."""
+    monkeypatch.setattr(reproduce, "datasets_for", lambda recipe, data_dir: ("digits", "cifar10"))
+    named = {name: reproduce.replace(digits, name=name) for name in ("digits", "cifar10")}
+    monkeypatch.setattr(reproduce, "open_data", lambda plan: [named[name] for name in plan.datasets])
+    monkeypatch.setattr(reproduce.data, "default_proxy", lambda name: "mlp")
+    _, out, _ = run_cli("reproduce", "ngl", "--epochs", "1", "--no-pictures", "--out", tmp_path / "run")
+    lines = [line.split() for line in out.splitlines()[2:13]]
+    assert lines[0] == ["data", "set", "loss", "accuracy", "published"]
+    assert lines[1][:2] == ["digits", "CE"]
+    assert lines[1][-2:] == ["0.9400", "(fashion-mnist)"]
+    assert lines[6][:2] == ["cifar10", "CE"]
+    assert lines[6][-2:] == ["0.9280", "(cifar10)"]
 
 
 def test_the_same_command_gives_the_same_figures(run_cli, tmp_path):
@@ -81,9 +96,8 @@ def test_json(run_cli, tmp_path):
 def test_the_resolved_recipe_is_kept(run_cli, tmp_path):
     run_cli("reproduce", "ngl", *SHORT, "--no-pictures", "--seed", "4", "--out", tmp_path / "run")
     stored = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
-    assert {name: stored[name] for name in ("datasets", "samples", "seeds", "seed")} == {
-        **{"datasets": ["digits"], "samples": 60, "seeds": 1, "seed": 4}
-    }
+    expected = {"datasets": ["digits"], "samples": 60, "seeds": 1, "seed": 4}
+    assert {name: stored[name] for name in expected} == expected
     expected = load_recipe("ngl").model_copy(update={"epochs": 1})
     assert validated(Recipe, stored["recipe"], "stored") == expected
 

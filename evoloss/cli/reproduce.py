@@ -14,7 +14,7 @@ from evoloss.cli.progress import progress_bar
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
-    from evoloss.recipes import Published, Recipe
+    from evoloss.recipe import Published, Recipe
     from evoloss.reproduce import Row
 
 
@@ -31,7 +31,7 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment of the literature and print its published figures beside ours."""
-    from evoloss.recipes import load_recipe
+    from evoloss.recipe import load_recipe
 
     if name is None:
         _list_recipes()
@@ -59,7 +59,7 @@ def reproduce(
 
 
 def _list_recipes() -> None:
-    from evoloss.recipes import load_recipe, recipe_names
+    from evoloss.recipe import load_recipe, recipe_names
 
     loaded = {name: load_recipe(name) for name in recipe_names()}
     print_table(
@@ -68,7 +68,7 @@ def _list_recipes() -> None:
 
 
 def _print(recipe: "Recipe", rows: "Sequence[Row]", seeds: int, directory: Path, as_json: bool) -> None:
-    from evoloss.recipes import conditions
+    from evoloss.recipe import conditions
     from evoloss.reproduce import finite
 
     groups: dict[tuple[str, int, str], list[Row]] = {}
@@ -102,25 +102,33 @@ def _print_figures(
     groups: "dict[tuple[str, int, str], list[Row]]",
     beside: "dict[tuple[str, int, str], dict[str, Published]]",
 ) -> None:
-    """One line a contender; a figure that any of them has in print is followed by its published value."""
+    """One line a contender; a figure that was published of any of them is followed by the published value."""
     from evoloss.metrics import FIGURES
 
-    in_print = {figure for figures in beside.values() for figure in figures}
+    places = {figure: {rows[figure].dataset for rows in beside.values() if figure in rows} for figure in table}
     varied = [len({key[place] for key in groups}) > 1 for place in (0, 1)]
-    shown = [name for name, kept in zip(("data set", "embedding"), varied, strict=True) if kept]
-    columns = [*shown, "loss"]
+    columns = [*(name for name, kept in zip(("data set", "embedding"), varied, strict=True) if kept), "loss"]
     for figure in table:
-        columns += [FIGURES[figure][0], *(["published"] if figure in in_print else [])]
+        columns.append(FIGURES[figure][0])
+        if places[figure]:
+            columns.append(f"published ({', '.join(places[figure])})" if len(places[figure]) == 1 else "published")
     lines = []
     for key, rows in groups.items():
-        line = [str(part) for part, kept in zip(key[:2], varied, strict=True) if kept] + [key[2]]
+        line = [*(str(part) for part, kept in zip(key[:2], varied, strict=True) if kept), key[2]]
         for figure in table:
             line.append(_mean_sd(figure, rows))
-            if figure in in_print:
-                row = beside[key].get(figure)
-                line.append(FIGURES[figure][1](row.figures[figure]) if row else "-")
+            if places[figure]:
+                line.append(_published(figure, beside[key].get(figure), name_place=len(places[figure]) > 1))
         lines.append(line)
     print_table(columns, lines)
+
+
+def _published(figure: str, row: "Published | None", name_place: bool) -> str:
+    from evoloss.metrics import FIGURES
+
+    if row is None:
+        return "-"
+    return FIGURES[figure][1](row.figures[figure]) + (f" ({row.dataset})" if name_place else "")
 
 
 def _mean_sd(figure: str, rows: "Sequence[Row]") -> str:

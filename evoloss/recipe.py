@@ -174,10 +174,10 @@ def conditions(recipe: Recipe, used: Iterable[tuple[str, Published]], ours: Sequ
         sources.setdefault(place, {})[FIGURES[figure][0]] = None
     lines = [f"published ({'; '.join(headings)}): {place}" for place, headings in sources.items()]
     lines += [f"ours: {line}, {'1 seed' if seeds == 1 else f'mean +- sd of {seeds} seeds'}" for line in ours]
-    return [*lines, _ROLES, *recipe.differs]
+    return [*lines, _OTHER_ROLES, *recipe.differs]
 
 
-_ROLES = (
+_OTHER_ROLES = (
     "ours trains on the train role and scores on the test role; "
     "the originals have no select role: they train on the whole train part"
 )

@@ -9,7 +9,7 @@ from evoloss.data import DATASETS
 from evoloss.errors import EvolossError
 from evoloss.metrics import FIGURES
 from evoloss.proxies import PROXIES
-from evoloss.recipes import Recipe, conditions, load_recipe, recipe_names
+from evoloss.recipe import Recipe, conditions, load_recipe, recipe_names
 
 NAMES = recipe_names()
 
