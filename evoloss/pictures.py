@@ -11,16 +11,18 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
+from PIL import Image
 
 BINS = 100
 TSNE_POINTS = 1000
 PANELS = 9  # epochs of a grid, evenly spaced, the first and the last among them
 FRAME_SECONDS, LAST_SECONDS = 0.6, 3.0
 DPI = 150
+GIF_COLORS = 256
+CENTER: dict[str, Any] = {"marker": "X", "s": 60, "edgecolors": "black", "linewidths": 0.9}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +83,12 @@ def draw_tsne(path: Path, title: str, panels: Sequence[Points], labels: np.ndarr
 
 
 def draw_epochs(path: Path, title: str, frames: Sequence[Points], labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Two-dimensional embeddings after up to nine epochs, evenly spaced; black crosses are centers."""
+    """Two-dimensional embeddings after up to nine epochs, evenly spaced, with the learned centers."""
     shown = sorted({round(place) for place in np.linspace(0, len(frames) - 1, min(PANELS, len(frames)))})
     figure, axes = _grid(len(shown), columns=3)
     for axis, number in zip(axes, shown, strict=True):
         _draw_frame(axis, frames[number], labels, len(classes))
-    _legend(figure, classes)
+    _legend(figure, classes, frames[0].centers is not None)
     figure.suptitle(title)
     _save(figure, path)
 
@@ -95,26 +97,25 @@ def animate_epochs(
     path: Path, title: str, frames: Sequence[Points], labels: np.ndarray, classes: Sequence[str]
 ) -> None:
     """The same as an animated GIF of every epoch, which rests on the last."""
-    figure, axis = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
-    _legend(figure, classes)
-    figure.suptitle(title)
-    rest = [len(frames) - 1] * round(LAST_SECONDS / FRAME_SECONDS - 1)
-
-    def draw(number: int) -> list[Any]:
-        axis.clear()
-        _draw_frame(axis, frames[number], labels, len(classes))
-        return []
-
-    animation = FuncAnimation(figure, draw, [*range(len(frames)), *rest], init_func=list, blit=False)
-    animation.save(path, writer=PillowWriter(fps=1 / FRAME_SECONDS), dpi=DPI * 2 / 3)
-    plt.close(figure)
+    images = []
+    for frame in frames:
+        figure, axis = plt.subplots(figsize=(6.4, 5.8), dpi=DPI * 2 / 3, layout="constrained")
+        _draw_frame(axis, frame, labels, len(classes))
+        _legend(figure, classes, frame.centers is not None)
+        figure.suptitle(title)
+        figure.canvas.draw()
+        images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(GIF_COLORS))
+        plt.close(figure)
+    seconds = [FRAME_SECONDS] * (len(images) - 1) + [LAST_SECONDS]
+    milliseconds = [round(1000 * duration) for duration in seconds]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0, disposal=2)
 
 
 def _draw_frame(axis: Axes, frame: Points, labels: np.ndarray, num_classes: int) -> None:
     """The limits follow the embeddings, outliers aside: the ticks tell how far they have spread."""
     _scatter(axis, frame.embeddings, labels, num_classes)
     if frame.centers is not None:
-        axis.scatter(*frame.centers.T, marker="x", s=36, color="black", linewidths=1.3, zorder=3)
+        axis.scatter(*frame.centers.T, c=_colors(num_classes), **CENTER, zorder=3)
     seen = np.concatenate([frame.embeddings, *([] if frame.centers is None else [frame.centers])])
     low, high = np.quantile(seen, 0.002, axis=0), np.quantile(seen, 0.998, axis=0)
     margin = np.maximum(0.06 * (high - low), 1e-6)
@@ -143,15 +144,14 @@ def _grid(count: int, columns: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes.flat[:count])
 
 
-def _legend(figure: Figure, classes: Sequence[str]) -> None:
-    """Below all axes; none where there are more classes than can be told apart."""
-    if len(classes) > len(CLASS_COLORS):
-        return
-    marks = [
-        plt.Line2D([], [], marker="o", linestyle="", color=color, label=name)
-        for name, color in zip(classes, CLASS_COLORS, strict=False)
-    ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+def _legend(figure: Figure, classes: Sequence[str], centers: bool = False) -> None:
+    """Below all axes; of classes only where there are no more than can be told apart."""
+    named = zip(classes, CLASS_COLORS, strict=False) if len(classes) <= len(CLASS_COLORS) else ()
+    axis = figure.axes[0]
+    marks = [axis.scatter([], [], s=30, color=color, label=name) for name, color in named]
+    marks += [axis.scatter([], [], color="white", **CENTER, label="class center")] if centers else []
+    if marks:
+        figure.legend(handles=marks, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
 def _save(figure: Figure, path: Path) -> None:
