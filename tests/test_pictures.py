@@ -77,5 +77,5 @@ def test_points_that_all_coincide(tmp_path):
 
 def test_more_classes_than_named_colors(tmp_path):
     labels = np.arange(120) % 100
-    pictures.draw_epochs(tmp_path / "grid.png", "title", [points()], labels, [str(n) for n in range(100)])
+    pictures.draw_epochs(tmp_path / "grid.png", "title", [points(centers=False)], labels, [str(n) for n in range(100)])
     assert len(colors(tmp_path / "grid.png")) > 100
