@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -205,10 +205,15 @@ class RunConfig(Settings):
         return next(b for rung in rungs[::-1] for b in rung.budgets() if b.learning_rate == candidate.rate)
 
 
+def shipped(folder: str) -> Path:
+    """Where a folder of TOML files lies: beside the package in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / folder
+    return inside if inside.is_dir() else Path(__file__).parent.parent / folder
+
+
 def spaces_dir() -> Path:
-    """Where the search spaces lie: beside the package in a checkout, inside it when installed."""
-    inside = Path(__file__).parent / "search_spaces"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "search_spaces"
+    """Where the search spaces lie."""
+    return shipped("search_spaces")
 
 
 def space_names() -> list[str]:
@@ -264,14 +269,14 @@ def validated(model: type[T], values: dict[str, Any], source: str) -> T:
 
 def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys that are allowed where an unknown one was found."""
-    nested: dict[str, type[BaseModel]] = {
-        "tree": Tree,
-        "evolution": Evolution,
-        "playoff": Playoff,
-        "rungs": Rung,
-        "space": SearchSpace,
-        "run": RunConfig,
-    }
     for part in place:
-        model = nested.get(str(part), model)
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in a type such as `dict[str, tuple[Rung, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)

@@ -43,7 +43,7 @@ class Workbench:
 
     def proxy(self, name: str, seed: int) -> Proxy:
         """A new proxy for this data set."""
-        return build(name, self.dataset.shape, self.dataset.num_classes, seed).to(self.device)
+        return build(name, self.dataset.shape, self.dataset.num_classes, seed, EMBEDDING_DIM).to(self.device)
 
 
 @functools.lru_cache(maxsize=4)  # all candidates of a rung train on the same samples

@@ -9,27 +9,37 @@ from evoloss.errors import EvolossError, suggest
 
 EMBEDDING_DIM = 64
 
+Shape = tuple[int, int, int]  # channels, height, width
+
 
 class Proxy(nn.Module):
-    """Features, a linear embedding of 64 and a linear head.
+    """Features, a linear embedding (64 wide unless said otherwise), its activation and a linear head.
 
-    The embedding has no ReLU: with one, losses of distances lose 2 to 3 points, since half of the space is closed to
-    them (measured on Fashion-MNIST: Yukawa .838 against .864).
+    The embedding of the search's proxies has no ReLU: with one, losses of distances lose 2 to 3 points, since half of
+    the space is closed to them (measured on Fashion-MNIST: Yukawa .838 against .864).
     """
 
-    def __init__(self, features: nn.Module, width: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        width: int,
+        num_classes: int,
+        embedding_dim: int = EMBEDDING_DIM,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.features = features
-        self.embedding = nn.Linear(width, EMBEDDING_DIM)
-        self.head = nn.Linear(EMBEDDING_DIM, num_classes)
+        self.embedding = nn.Linear(width, embedding_dim)
+        self.activation = activation or nn.Identity()
+        self.head = nn.Linear(embedding_dim, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W] to embeddings [B, 64] and logits [B, K]."""
-        embedding = self.embedding(self.features(images))
+        """Images [B, C, H, W] to embeddings [B, E] and logits [B, K]."""
+        embedding = self.activation(self.embedding(self.features(images)))
         return embedding, self.head(embedding)
 
 
-def mlp(shape: tuple[int, int, int], num_classes: int) -> Proxy:
+def mlp(shape: Shape, num_classes: int, embedding_dim: int = EMBEDDING_DIM) -> Proxy:
     """Two ReLU layers of 128, for any input size; 125,898 parameters on 28x28 grey images with 10 classes."""
     channels, height, width = shape
     layers = [
@@ -39,10 +49,10 @@ def mlp(shape: tuple[int, int, int], num_classes: int) -> Proxy:
         nn.Linear(128, 128),
         nn.ReLU(inplace=True),
     ]
-    return Proxy(nn.Sequential(*layers), 128, num_classes)
+    return Proxy(nn.Sequential(*layers), 128, num_classes, embedding_dim)
 
 
-def inception(shape: tuple[int, int, int], num_classes: int) -> Proxy:
+def inception(shape: Shape, num_classes: int, embedding_dim: int = EMBEDDING_DIM) -> Proxy:
     """A small Inception (after Zhang et al. 2017, arXiv:1611.03530) for images of 28 or 32 pixels.
 
     182,826 parameters on 32x32 color images with 10 classes: blocks of 1x1 and 3x3 branches, reductions of a strided
@@ -59,7 +69,62 @@ def inception(shape: tuple[int, int, int], num_classes: int) -> Proxy:
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     ]
-    return Proxy(nn.Sequential(*layers), 96, num_classes).to(memory_format=torch.channels_last)
+    return Proxy(nn.Sequential(*layers), 96, num_classes, embedding_dim).to(memory_format=torch.channels_last)
+
+
+def siamese_mlp(shape: Shape, num_classes: int, embedding_dim: int = 128) -> Proxy:
+    """The shared half of the Siamese network of Keras's mnist_siamese example, as Motta (2020) runs it.
+
+    134,794 parameters on 28x28 grey images with 10 classes; 133,504 without the head, which the original has not. ReLU
+    and dropout 0.1 twice, then a ReLU embedding; Glorot-uniform weights, zero biases.
+    """
+    channels, height, width = shape
+    layers = [
+        nn.Flatten(),
+        nn.Linear(channels * height * width, 128),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.1),
+        nn.Linear(128, 128),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.1),
+    ]
+    proxy = Proxy(nn.Sequential(*layers), 128, num_classes, embedding_dim, nn.ReLU())
+    return _initialized(proxy, nn.init.xavier_uniform_)
+
+
+def lenet_plus(shape: Shape, num_classes: int, embedding_dim: int = 2) -> Proxy:
+    """LeNet++ (Wen et al. 2016) with a bias in the head and torch's initial weights, as in K. Zhou's port.
+
+    797,191 parameters on 28x28 grey images with 10 classes: three pairs of 5x5 convolutions (32, 64, 128 wide), each
+    with a PReLU and each pair with a 2x2 max-pool, then an embedding with a PReLU. Images of at least 8x8.
+    """
+    channels, height, width = shape
+    layers: list[nn.Module] = []
+    for before, after in ((channels, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(before, after, 5, padding=2), nn.PReLU()]
+        layers += [nn.Conv2d(after, after, 5, padding=2), nn.PReLU(), nn.MaxPool2d(2)]
+    features = nn.Sequential(*layers, nn.Flatten())
+    return Proxy(features, 128 * (height // 8) * (width // 8), num_classes, embedding_dim, nn.PReLU())
+
+
+def resnet(shape: Shape, num_classes: int, embedding_dim: int = 128) -> Proxy:
+    """The pre-activation ResNet of mo-vic's standalone-center-loss (2019), widened once, one block a group.
+
+    418,570 parameters on grey images with 10 classes: a 3x3 convolution without padding, blocks 32, 32, 64, 64, 128
+    wide of which the second and the fourth stride, global average pooling. He-normal weights, zero biases.
+    """
+    widths, strides = (16, 32, 32, 64, 64, 128), (1, 2, 1, 2, 1)
+    blocks = [_Residual(*row) for row in zip(widths, widths[1:], strides, strict=False)]
+    layers = [
+        nn.Conv2d(shape[0], 16, 3),
+        *blocks,
+        nn.BatchNorm2d(128),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ]
+    proxy = Proxy(nn.Sequential(*layers), 128, num_classes, embedding_dim)
+    return _initialized(proxy, nn.init.kaiming_normal_).to(memory_format=torch.channels_last)
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Module:
@@ -89,12 +154,44 @@ class _Reduction(nn.Module):
         return torch.cat([self.convolution(x), self.pool(x)], 1)
 
 
-def build(name: str, shape: tuple[int, int, int], num_classes: int, seed: int) -> Proxy:
-    """The proxy `name` with initial weights drawn from `seed`, leaving torch's global generator as it was."""
+class _Residual(nn.Module):
+    """BN, ReLU, 3x3, BN, ReLU, 3x3, beside the input, or beside a 1x1 of the first ReLU where the shape changes."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.BatchNorm2d(before), nn.ReLU())
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, padding=1),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, padding=1),
+        )
+        self.shortcut = nn.Conv2d(before, after, 1, stride) if before != after or stride != 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.before(x)
+        return self.convolutions(active) + (x if self.shortcut is None else self.shortcut(active))
+
+
+def _initialized(proxy: Proxy, draw: Callable[[Tensor], Tensor]) -> Proxy:
+    """The proxy with all weights of convolutions and linear layers drawn so, and zero biases."""
+    for module in proxy.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            draw(module.weight)
+            nn.init.zeros_(module.bias)
+    return proxy
+
+
+def build(name: str, shape: Shape, num_classes: int, seed: int, embedding_dim: int | None = None) -> Proxy:
+    """The proxy `name` with initial weights drawn from `seed`, leaving torch's global generator as it was.
+
+    `embedding_dim` is the width of the embedding; without it, the proxy's own.
+    """
     check(name)
+    width = () if embedding_dim is None else (embedding_dim,)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PROXIES[name](shape, num_classes)
+        return PROXIES[name](shape, num_classes, *width)
 
 
 def check(name: str) -> None:
@@ -103,4 +200,10 @@ def check(name: str) -> None:
         raise EvolossError(f"unknown proxy `{name}`{suggest(name, PROXIES)}: expected {', '.join(PROXIES)}")
 
 
-PROXIES: dict[str, Callable[[tuple[int, int, int], int], Proxy]] = {"mlp": mlp, "inception": inception}
+PROXIES: dict[str, Callable[..., Proxy]] = {
+    "mlp": mlp,
+    "inception": inception,
+    "siamese-mlp": siamese_mlp,
+    "lenet++": lenet_plus,
+    "resnet": resnet,
+}

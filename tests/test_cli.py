@@ -431,7 +431,7 @@ sys.argv = ["evoloss", "--help"]
 try:
     main()
 except SystemExit:
-    print({"torch", "ray", "sympy", "sklearn", "deap", "pandas", "scipy", "numpy"} & set(sys.modules))
+    print({"torch", "ray", "sympy", "sklearn", "deap", "pandas", "scipy", "numpy", "matplotlib"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"

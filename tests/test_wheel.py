@@ -1,4 +1,4 @@
-"""The wheel, as a user installs it: it carries the search spaces and works away from the checkout."""
+"""The wheel, as a user installs it: it carries search spaces and recipes, and works away from the checkout."""
 
 import subprocess
 import sys
@@ -39,6 +39,11 @@ def test_the_wheel_is_what_runs(python, tmp_path):
 def test_the_wheel_has_every_search_space(python, tmp_path):
     listed = run(python.parent / "evoloss", "spaces", cwd=tmp_path).splitlines()[1:]
     assert {line.split()[0] for line in listed} == {path.stem for path in (ROOT / "search_spaces").glob("*.toml")}
+
+
+def test_the_wheel_has_every_recipe(python, tmp_path):
+    listed = run(python.parent / "evoloss", "reproduce", cwd=tmp_path).splitlines()[1:]
+    assert {line.split()[0] for line in listed} == {path.stem for path in (ROOT / "recipes").glob("*.toml")}
 
 
 def test_a_search_from_an_empty_folder(python, tmp_path):

@@ -24,7 +24,7 @@ from evoloss.cli.options import (
     read_optimizers,
     read_rates,
 )
-from evoloss.cli.printing import bar, interruptible, print_judged
+from evoloss.cli.printing import counting, interruptible, print_judged
 from evoloss.errors import EvolossError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def carry_on(path: Path, workers: int | None, address: str | None, as_json: bool
 
     config = comparison.load(path)
     due = sum(contest.trainings for contest in config.contests())
-    with interruptible(f"nothing finished is lost; continue: evoloss resume {path}"), bar(due, as_json) as tick:
+    with interruptible(f"nothing finished is lost; continue: evoloss resume {path}"), counting(due, as_json) as tick:
         judged = comparison.carry_on(path, tick, workers, address)
     if as_json:
         print(json.dumps({"directory": str(path), "regimes": _as_json(judged)}))
@@ -150,7 +150,7 @@ def evaluate(
     config = comparison.configured(spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device))
     if run:
         record_look(run, dataset, 1)
-    with interruptible("nothing was kept"), bar(config.contests()[0].trainings, as_json) as tick:
+    with interruptible("nothing was kept"), counting(config.contests()[0].trainings, as_json) as tick:
         judged = comparison.once(config, loaded, tick, workers, address)
     failed = next((j.standing for j in judged if j.standing.status != "ok"), None)
     if failed:

@@ -26,15 +26,28 @@ def interruptible(hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bar(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]":
-    """A progress bar of trainings on standard error, as a function that takes each evaluation."""
+def progress_bar(silent: bool) -> Iterator[Callable[[float, float], None]]:
+    """Gives `tick(done, due)`; shows nothing where standard error is no terminal, or if `silent`."""
     from rich.console import Console
     from rich.progress import Progress
 
-    shown = not silent and sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        task = progress.add_task("training", total=due)
-        yield lambda evaluation: progress.advance(task, evaluation.job.task == "train")
+    with Progress(console=Console(stderr=True), transient=True, disable=silent or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("training")
+        yield lambda done, due: bar.update(task, completed=done, total=due)
+
+
+@contextlib.contextmanager
+def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]":
+    """A progress bar of `due` trainings, as a function that takes each evaluation."""
+    done = 0
+
+    def heard(evaluation: "Evaluation") -> None:
+        nonlocal done
+        done += evaluation.job.task == "train"
+        tick(done, due)
+
+    with progress_bar(silent) as tick:
+        yield heard
 
 
 def print_judged(judged: "Sequence[Judgement]") -> None:
