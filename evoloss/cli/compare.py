@@ -38,7 +38,10 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Default from the last r
 Batch = Annotated[int | None, typer.Option(min=2, help="Default from the last rung of the space.")]
 Rates = Annotated[
     list[str] | None,
-    typer.Option(help="Learning rates to choose from, such as 3e-4,1e-3,3e-3; for one optimizer sgd:0.01,0.03,0.1."),
+    typer.Option(
+        help="Learning rates to choose from, such as 3e-4,1e-3,3e-3: the first optimizer's. The other's are 30 times "
+        "as high (sgd) or low (adam), unless it has its own: --lr sgd:0.01,0.03,0.1."
+    ),
 ]
 Optimizers = Annotated[str, typer.Option(help="adam, sgd, or adam,sgd for both.")]
 
@@ -58,8 +61,13 @@ def compare(
     lr: Rates = None,
     optimizer: Optimizers = "adam",
     batch_size: Batch = None,
-    label_noise: LabelNoise | None = None,
-    imbalance: Imbalance | None = None,
+    label_noise: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, help="Share of training labels made wrong; default: the run's, or 0."),
+    ] = None,
+    imbalance: Annotated[
+        float | None, typer.Option(min=1, help="Largest to smallest training class; default: the run's, or 1.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The directory; default runs/<date>-compare-<dataset>.")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,
