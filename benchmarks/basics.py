@@ -18,11 +18,10 @@ from pathlib import Path
 
 from evoloss.baselines import BASELINES
 from evoloss.config import load_space
-from evoloss.directory import processor
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
+from evoloss.machine import cores, processor
 from evoloss.tree import Grammar, Individual, seeded
-from evoloss.workers import cores
 
 PAIRS = 60  # of alternating training steps, per loss
 

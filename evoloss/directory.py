@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,22 +14,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evoloss import workers
+from evoloss import machine
 from evoloss.errors import EvolossError
 
 _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
 
-def create(directory: Path, settings: str, text: str, device: str) -> None:
+def create(directory: Path, settings: str, text: str, device: str, resumable: bool = True) -> None:
     """Make the directory with its settings, a TOML file, and `environment.json`. Raises `EvolossError` if it exists."""
     try:
         directory.mkdir(parents=True)
         (directory / settings).write_text(text, encoding="utf-8")
         _write_environment(directory, _environment(device))
     except FileExistsError:
-        raise EvolossError(
-            f"{directory} exists: choose another --out, or continue it with `evoloss resume {directory}`"
-        ) from None
+        hint = f", or continue it with `evoloss resume {directory}`" if resumable else ""
+        raise EvolossError(f"{directory} exists: choose another --out{hint}") from None
     except OSError as error:
         raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
 
@@ -112,7 +110,7 @@ def _logged(directory: Path) -> Iterator[None]:
     handlers = (file, terminal)
     for handler in handlers:
         logger.addHandler(handler)
-    logger.info("one torch thread a worker; %s cores; pid %s", workers.cores(), os.getpid())
+    logger.info("one torch thread a worker; %s cores; pid %s", machine.cores(), os.getpid())
     try:
         yield
     finally:
@@ -125,26 +123,9 @@ def _environment(device: str) -> dict[str, Any]:
     """What a reader needs to judge or repeat a run, and the looks at its test split (none by a search)."""
     return {
         "started": _now(),
-        "commit": _commit(),
+        "commit": machine.commit(),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}, {processor()}, {workers.cores()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {machine.processor()}, {machine.cores()} cores",
         "device": device,
         "looks": [],
     }
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def processor() -> str:
-    """The name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"

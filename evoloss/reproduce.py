@@ -14,8 +14,8 @@ from typing import Any
 import tomli_w
 
 from evoloss import data, pictures, proxies
+from evoloss import directory as folder
 from evoloss.data import Dataset
-from evoloss.errors import EvolossError
 from evoloss.fitting import SHOWN, Fit, Setting, fit
 from evoloss.metrics import FIGURES, class_means, fit_threshold, nearest, pair_figures
 from evoloss.pictures import Distances, Points
@@ -83,18 +83,17 @@ def _load(name: str, plan: Plan) -> Dataset:
 
 
 def create(directory: Path, recipe: Recipe, plan: Plan) -> None:
-    """Make the directory with `recipe.toml`, all that the run depends on. Raises `EvolossError` where it exists."""
+    """Make the directory with `recipe.toml`, all that the run depends on, and `environment.json`, its looks at test.
+
+    Raises `EvolossError` where it exists.
+    """
     if recipe.network:
         proxies.check(recipe.network)
     settings = {name: value for name, value in asdict(plan).items() if value is not None}
     resolved = {"version": version("evoloss"), **settings, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
-    try:
-        directory.mkdir(parents=True)
-        (directory / "recipe.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
-    except FileExistsError:
-        raise EvolossError(f"{directory} exists: choose another --out") from None
-    except OSError as error:
-        raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
+    folder.create(directory, "recipe.toml", tomli_w.dumps(resolved), "cpu", resumable=False)
+    for name in plan.datasets:
+        folder.record_look(directory, name, len(recipe.contenders))
 
 
 def reproduce(recipe: Recipe, plan: Plan, loaded: Sequence[Dataset], directory: Path, tick: Tick) -> list[Row]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evoloss.errors import EvolossError
+from evoloss.machine import cores
 from evoloss.records import Evaluation, Job, Status
 
 if TYPE_CHECKING:
@@ -48,11 +49,6 @@ def open_pool(
             yield pool.run
         finally:
             pool.close()
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_process(dataset: "Dataset", device: str) -> Pool:

@@ -31,7 +31,8 @@ def test_every_recipe_runs(run_cli, tmp_path, name):
     code, out, err = run_cli("reproduce", name, *SHORT, "--out", tmp_path / "run")
     assert (code, err) == (0, "")
     files = {path.name for path in (tmp_path / "run").iterdir()}
-    assert files == {"recipe.toml", "results.csv", "results.json", "history.csv"} | pictures_of(name)
+    tables = {"results.csv", "results.json", "history.csv"}
+    assert files == tables | {"recipe.toml", "environment.json"} | pictures_of(name)
     results = pd.read_csv(tmp_path / "run" / "results.csv")
     assert len(results) == len(recipe.contenders) * len(recipe.embeddings)
     printed = {figure for table in recipe.tables for figure in table}
