@@ -75,11 +75,12 @@ def _elsewhere(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
     seen = {name: j for name, group in judged.items() if name != SEARCHED for j in group if j.standing.key == key}
     if not seen:
         return "not tried in other regimes"
-    survived = sum(j.verdict == "better" for j in seen.values())
+    judged_there = [j for j in seen.values() if j.gap is not None]
+    survived = sum(j.verdict == "better" for j in judged_there)
     each = ", ".join(
         f"other {name}: {j.verdict}" + (f" ({j.gap.mean:+.4f})" if j.gap else "") for name, j in seen.items()
     )
-    return f"the gain survives in {survived} of {len(seen)} regimes that the search did not see ({each})"
+    return f"the gain survives in {survived} of {len(judged_there)} regimes that the search did not see ({each})"
 
 
 def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:

@@ -112,6 +112,15 @@ def test_a_gain_that_survives_some_regimes_is_told():
     assert lines[2].startswith("beside ngl, the best of the seeds: `found` +0.0190")
 
 
+def test_a_regime_in_which_cross_entropy_failed_counts_for_nothing():
+    failed = Standing("optimizer", REFERENCE.key, "ce", "ce", Status.DIVERGED)
+    found = Standing("optimizer", "found", "found", select=AHEAD, test=AHEAD)
+    elsewhere = evidence.judge([failed, found], REFERENCE.key)
+    lines = playoff.conclusion({"search": judged(ce=BASE, found=AHEAD), "optimizer": elsewhere}, 2)
+    assert "survives in 0 of 0 regimes" in lines[-1]
+    assert "other optimizer: the reference failed" in lines[-1]
+
+
 def test_a_null_result_is_printed():
     lines = playoff.conclusion({"search": judged(ce=BASE, found=LEVEL)}, 500)
     assert lines[-1] == "verdict: no evolved loss is better than cross-entropy on fresh seeds"
