@@ -443,6 +443,8 @@ def test_ctrl_c_loses_nothing(tmp_path):
 
     command = [sys.executable, "-m", "evoloss", "search", "--space", "smoke", "--generations", "3", "--json"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    # A shell in the background ignores interrupts, and so would its children.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen([*command, "--workers", "2", "--out", "run"], **options)
     process.stdout.readline()  # the first generation is there
     process.send_signal(signal.SIGINT)
