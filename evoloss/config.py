@@ -161,6 +161,12 @@ class SearchSpace(Settings):
             raise EvolossError(f"this search space has rungs for {', '.join(self.rungs)}, not for the proxy `{proxy}`")
         return self.rungs[proxy]
 
+    def with_playoff_seeds(self, seeds: int | None) -> "SearchSpace":
+        """The space with that many fresh seeds in its playoff; None leaves it as it is."""
+        if seeds is None:
+            return self
+        return self.model_copy(update={"playoff": self.playoff.model_copy(update={"seeds": seeds})})
+
 
 class RunConfig(Settings):
     """All that a search depends on, as `run.toml` has it: enough to repeat the run.

@@ -27,11 +27,20 @@ def check(wanted: bool, strategy: str, repeats: int | None, time_limit: str | No
         raise EvolossError("--with-control compares whole searches: leave out --time-limit, Ctrl-C and resume instead")
 
 
-def start(directory: Path, config: "RunConfig", repeats: int | None) -> None:
-    """Make the directory of a control."""
+def begin(
+    directory: Path,
+    config: "RunConfig",
+    repeats: int | None,
+    workers: int | None,
+    address: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make the directory of a control and run it."""
     from evoloss.control import Control, create
 
     create(directory, Control(run=config) if repeats is None else Control(run=config, repeats=repeats))
+    carry_on(directory, workers, address, quiet, as_json)
 
 
 def carry_on(directory: Path, workers: int | None, address: str | None, quiet: bool, as_json: bool) -> None:

@@ -33,6 +33,9 @@ from evoloss.tables import print_table
 if TYPE_CHECKING:
     from evoloss.run import Outcome
 
+SeedExpr = Annotated[list[str] | None, typer.Option(help="A formula of yours for generation 0; repeatable.")]
+Playoff = Annotated[bool, typer.Option(help="Finalists against the seeds, on fresh seeds and the test split.")]
+
 
 def search(
     dataset: Dataset = "digits",
@@ -42,12 +45,8 @@ def search(
     seed: Annotated[int, typer.Option(help="Same seed, same hall of fame.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run directory; default runs/<date>-<dataset>-....")] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the hall of fame.")] = 20,
-    seed_expr: Annotated[
-        list[str] | None, typer.Option(help="A formula of yours for generation 0; repeatable.")
-    ] = None,
-    playoff: Annotated[
-        bool, typer.Option(help="Finalists against the seeds, on fresh seeds and the test split.")
-    ] = True,
+    seed_expr: SeedExpr = None,
+    playoff: Playoff = True,
     playoff_seeds: Annotated[int | None, typer.Option(min=2, help="Default from the space.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for instance, 90s, 45m or 2h.")] = None,
     strategy: Annotated[str, typer.Option(help="evolve, or random: draw new losses instead of breeding.")] = "evolve",
@@ -69,9 +68,7 @@ def search(
     from evoloss.config import RunConfig, load_space, validated
 
     control.check(with_control, strategy, repeats, time_limit)
-    grammar = load_space(space)
-    if playoff_seeds:
-        grammar = grammar.model_copy(update={"playoff": grammar.playoff.model_copy(update={"seeds": playoff_seeds})})
+    grammar = load_space(space).with_playoff_seeds(playoff_seeds)
     values = {
         "version": version("evoloss"),
         "dataset": full_path(dataset),
@@ -96,8 +93,7 @@ def search(
     run.check(config)
     directory = out or run.default_directory(config)
     if with_control:
-        control.start(directory, config, repeats)
-        control.carry_on(directory, workers, address, quiet, as_json)
+        control.begin(directory, config, repeats, workers, address, quiet, as_json)
     else:
         run.create(directory, config)
         _carry_on(directory, workers, address, quiet, as_json)
