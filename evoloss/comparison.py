@@ -91,7 +91,7 @@ def named_losses(names: str, num_classes: int) -> dict[str, str]:
     if names == "all":
         wanted = [name for name, row in BASELINES.items() if row.classes in (None, num_classes)]
     else:
-        wanted = [name.strip() for name in names.split(",") if name.strip()]
+        wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in BASELINES:
             raise EvolossError(f"unknown loss `{name}`{suggest(name, BASELINES)}: see `evoloss baselines`")

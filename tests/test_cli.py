@@ -331,6 +331,7 @@ BAD = {
     "rates of another optimizer": (["compare", "--lr", "sgd:0.1"], "--lr names `sgd`"),
     "the same rate twice": (["compare", "--lr", "0.1,0.1"], "different positive numbers"),
     "unknown loss": (["compare", "--losses", "ce,ngk"], "did you mean `ngl`?"),
+    "no loss": (["compare", "--losses", ""], "unknown loss ``"),
     "a loss for two classes": (["compare", "--losses", "xtreme-margin"], "is a loss for 2 classes"),
     "too many samples": (["compare", "--samples", "5000"], "--samples should be between 10 and the"),
     "a run that is none": (["compare", "--run", "nowhere"], "nowhere/run.toml"),

@@ -88,7 +88,7 @@ def compare(
     spec = replace(base, seed=seed, **{name: value for name, value in given.items() if value is not None})
     proxy = proxy or (searched.proxy if searched and not dataset else data.default_proxy(spec.name))
     loaded = data.load(spec)
-    named = comparison.named_losses(losses or ("ce" if expr or run else "all"), loaded.num_classes)
+    named = comparison.named_losses(("ce" if expr or run else "all") if losses is None else losses, loaded.num_classes)
     found = comparison.found_losses(run, top) if run else {}
     wanted = named | {text: text for text in map(canonical, expr or [])} | found
     comparison.check_samples(samples, loaded)
