@@ -16,6 +16,7 @@ from typing import Any
 
 from evoloss import machine
 from evoloss.errors import EvolossError
+from evoloss.files import replace_file
 
 _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
@@ -64,9 +65,7 @@ def record_look(directory: Path, dataset: str, losses: int) -> None:
 
 
 def _write_environment(directory: Path, environment: dict[str, Any]) -> None:
-    temporary = directory / "environment.tmp"
-    temporary.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(directory / "environment.json")
+    replace_file(directory / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def _now() -> str:

@@ -1,7 +1,6 @@
 """The CSV files of a run, from its archive alone; each is replaced whole, so that a reader never sees half of one."""
 
 import csv
-import io
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -14,6 +13,7 @@ from evoloss.contest import REFERENCE
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
+from evoloss.files import replace_file, write_csv
 from evoloss.playoff import SEARCHED
 from evoloss.records import Candidate, Generation, Standing
 
@@ -45,10 +45,10 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
     baselines = sorted((c for c in candidates if c.name), key=lambda c: (c.fitness is None, c.rank))
-    _write(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
-    _write(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
+    write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
+    write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
     names = [item.name for item in fields(Generation)]
-    _write(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+    write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
 
 
 def judgements(archive: Archive) -> dict[str, list[Judgement]]:
@@ -115,10 +115,10 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
 def write_comparison(directory: Path, judged: dict[str, list[Judgement]]) -> None:
     """Write `comparison.csv` (a row a regime and loss), `scores.csv` (a row a training) and `comparison.tex`."""
     rows = [_compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
-    _write(directory / "comparison.csv", COMPARED, rows)
+    write_csv(directory / "comparison.csv", COMPARED, rows)
     scores = [_scores(j.standing) for group in judged.values() for j in group]
-    _write(directory / "scores.csv", SCORED, [row for group in scores for row in group])
-    _replace(directory / "comparison.tex", "\n".join(latex_table(name, group) for name, group in judged.items()))
+    write_csv(directory / "scores.csv", SCORED, [row for group in scores for row in group])
+    replace_file(directory / "comparison.tex", "\n".join(latex_table(name, group) for name, group in judged.items()))
 
 
 def _compared(rank: int, judgement: Judgement) -> dict[str, Any]:
@@ -187,20 +187,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def _write(path: Path, columns: Iterable[str], rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _replace(path, text.getvalue())
-
-
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace a CSV file by these rows; their keys are its columns."""
-    _write(path, list(rows[0]), [_cells(row) for row in rows])
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_csv(path, list(rows[0]), [_cells(row) for row in rows])

@@ -1,6 +1,5 @@
 """An experiment of the literature run anew: every contender of a recipe trained, scored, tabled and drawn."""
 
-import csv
 import json
 import math
 import time
@@ -16,6 +15,7 @@ import tomli_w
 from evoloss import data, pictures, proxies
 from evoloss import directory as folder
 from evoloss.data import Dataset
+from evoloss.files import replace_file, write_csv
 from evoloss.fitting import SHOWN, Fit, Setting, fit
 from evoloss.metrics import FIGURES, class_means, fit_threshold, nearest, pair_figures
 from evoloss.pictures import Distances, Points
@@ -173,17 +173,10 @@ def _write_tables(directory: Path, rows: Sequence[Row], history: Sequence[dict[s
     plain = [asdict(row) for row in rows]
     named = [name for name in FIGURES if any(name in row.figures for row in rows)]
     flat = [row | {name: row["figures"].get(name, "") for name in named} for row in plain]
-    _write_csv(directory / "results.csv", [{k: v for k, v in row.items() if k != "figures"} for row in flat])
-    _write_csv(directory / "history.csv", history)
-    (directory / "results.json").write_text(json.dumps(finite(plain), indent=2) + "\n", encoding="utf-8")
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        if rows:
-            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    tables = {"results": [{k: v for k, v in row.items() if k != "figures"} for row in flat], "history": history}
+    for name, table in tables.items():
+        write_csv(directory / f"{name}.csv", table[0] if table else (), table)
+    replace_file(directory / "results.json", json.dumps(finite(plain), indent=2) + "\n")
 
 
 def finite(value: Any) -> Any:

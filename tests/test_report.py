@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import stubs
 
-from evoloss import playoff, report
+from evoloss import files, playoff, report
 from evoloss.archive import Archive
 from evoloss.contest import REFERENCE, hold
 from evoloss.errors import EvolossError
@@ -115,7 +115,7 @@ def test_generations_have_the_columns_of_the_design(tables):
 
 def test_a_table_is_replaced_whole(tmp_path):
     (tmp_path / "table.csv").write_text("old")
-    report._write(tmp_path / "table.csv", ["a"], [{"a": 'x, "y"\nz'}])
+    files.write_csv(tmp_path / "table.csv", ["a"], [{"a": 'x, "y"\nz'}])
     assert pd.read_csv(tmp_path / "table.csv")["a"].tolist() == ['x, "y"\nz']
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
