@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweep", action="store_true", help="each side chooses its learning rate")
     sweep = parser.parse_args().sweep
-    with closing(Archive(Path(":memory:"), DATA)) as archive, open_pool(data.load(DATA, data.ROLES)) as pool:
+    with closing(Archive(Path(":memory:"), DATA)) as archive, open_pool({None: data.load(DATA, data.ROLES)}) as pool:
         standings = [contest.standings(partial(archive.answers, pool=pool))[0] for contest in sides(sweep)]
     pairs = list(zip(standings[::2], standings[1::2], strict=True))
     verdicts = Counter(evidence.verdict(evidence.difference(a.test, b.test)) for a, b in pairs)

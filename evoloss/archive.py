@@ -12,10 +12,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from evoloss.batches import batched
 from evoloss.errors import EvolossError
-from evoloss.records import Candidate, DataSpec, Evaluation, Generation, Job, Standing, Status, protocol
+from evoloss.records import Batch, Candidate, DataSpec, Evaluation, Generation, Job, Standing, Status, protocol
 
-FORMAT = 2
+FORMAT = 3
 
 _SCHEMA = """
 CREATE TABLE evaluations (
@@ -24,13 +25,14 @@ CREATE TABLE evaluations (
 );
 CREATE TABLE candidates (
     key TEXT PRIMARY KEY, expression TEXT, complexity INTEGER, family TEXT, name TEXT, generation INTEGER, parents TEXT,
-    status TEXT, detail TEXT, scale REAL, fingerprint TEXT, rung INTEGER, rate REAL, scores TEXT, seconds REAL
+    status TEXT, detail TEXT, scale REAL, fingerprint TEXT, rung INTEGER, rates TEXT, scores TEXT, "select" TEXT,
+    seconds REAL
 );
 CREATE TABLE generations (generation INTEGER PRIMARY KEY, row TEXT, population TEXT);
 CREATE TABLE standings (regime TEXT, key TEXT, row TEXT, PRIMARY KEY (regime, key));
 """
 
-_COLUMNS = [item.name for item in fields(Candidate)]
+_COLUMNS = [f'"{item.name}"' for item in fields(Candidate)]  # quoted: "select" is a word of SQL
 # Not INSERT OR REPLACE, which would move the row to the end of the order in which candidates came.
 _UPSERT = (
     f"INSERT INTO candidates ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
@@ -74,19 +76,26 @@ class Archive:
             "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
             "WHERE key = ? AND protocol = ? AND seed = ?"
         )
-        row = self._connection.execute(query, (job.key, protocol(job, self.data), job.seed)).fetchone()
+        row = self._connection.execute(query, (job.key, self._protocol(job), job.seed)).fetchone()
         if row is None:
             return None
         status, detail, score, test_score, scale, negate, fingerprint, seconds = row
         known = tuple(json.loads(fingerprint))
         return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
 
-    def add(self, evaluation: Evaluation) -> None:
-        """Store one finished evaluation, in a transaction of its own."""
+    def add(self, evaluations: Iterable[Evaluation]) -> None:
+        """Store what a batch came to, in one transaction."""
+        rows = [self._evaluation_row(evaluation) for evaluation in evaluations]
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN")
+            cursor.executemany(f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            cursor.execute("COMMIT")
+
+    def _evaluation_row(self, evaluation: Evaluation) -> tuple[Any, ...]:
         job = evaluation.job
-        row = (
+        return (
             job.key,
-            protocol(job, self.data),
+            self._protocol(job),
             job.seed,
             job.task,
             job.budget.learning_rate if job.budget else None,
@@ -99,24 +108,31 @@ class Archive:
             json.dumps(evaluation.fingerprint),
             evaluation.seconds,
         )
-        self._connection.execute(f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * len(row))})", row)
+
+    def _protocol(self, job: Job) -> str:
+        return protocol(job, job.data or self.data)
 
     def answers(
         self,
         jobs: Iterable[Job],
-        pool: Callable[[list[Job]], Iterable[Evaluation]],
+        pool: Callable[[list[Batch]], Iterable[list[Evaluation]]],
         heard: Callable[[Evaluation], None] = lambda _: None,
     ) -> dict[Job, Evaluation]:
-        """The evaluations of all jobs: those that are here, and those of the pool, each stored as it comes."""
+        """The evaluations of all jobs: those that are here, and those of the pool, stored batch by batch.
+
+        Jobs are put together before they are looked up: where a run was cut off, the rest goes on in the same batches.
+        """
         found = {job: self.find(job) for job in jobs}
         answers = {job: evaluation for job, evaluation in found.items() if evaluation is not None}
-        missing = [job for job in found if job not in answers]
+        missing = [tuple(job for job in batch if job not in answers) for batch in batched(found)]
+        missing = [batch for batch in missing if batch]
         for evaluation in answers.values():
             heard(evaluation)
-        for evaluation in pool(missing) if missing else ():
-            self.add(evaluation)
-            answers[evaluation.job] = evaluation
-            heard(evaluation)
+        for evaluations in pool(missing) if missing else ():
+            self.add(evaluations)
+            for evaluation in evaluations:
+                answers[evaluation.job] = evaluation
+                heard(evaluation)
         return answers
 
     def spent(self) -> tuple[int, float]:
@@ -174,15 +190,25 @@ class Archive:
 
 
 def _candidate_row(candidate: Candidate) -> list[Any]:
-    packed = {"parents", "fingerprint", "scores"}
-    values = ((name, getattr(candidate, name)) for name in _COLUMNS)
-    return [json.dumps(value) if name in packed else value for name, value in values]
+    values = ((item.name, getattr(candidate, item.name)) for item in fields(Candidate))
+    return [json.dumps(value) if name in _PACKED else value for name, value in values]
 
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["status"] = Status(values["status"])
-    values["parents"] = tuple(json.loads(values["parents"]))
-    values["fingerprint"] = tuple(json.loads(values["fingerprint"]))
-    values["scores"] = {int(seed): score for seed, score in json.loads(values["scores"]).items()}
-    return Candidate(**values)
+    values = {item.name: value for item, value in zip(fields(Candidate), row, strict=True)}
+    values |= {name: unpack(json.loads(values[name])) for name, unpack in _PACKED.items()}
+    return Candidate(**values | {"status": Status(values["status"])})
+
+
+def _by_seed(values: dict[str, float]) -> dict[int, float]:
+    return {int(seed): value for seed, value in values.items()}
+
+
+# Fields of a candidate that are kept as JSON, and what turns that into the field again.
+_PACKED: dict[str, Callable[[Any], Any]] = {
+    "parents": tuple,
+    "fingerprint": tuple,
+    "rates": tuple,
+    "scores": _by_seed,
+    "select": _by_seed,
+}

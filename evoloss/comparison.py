@@ -12,12 +12,13 @@ from pydantic import Field
 from evoloss import contest, data, directory, report, workers
 from evoloss.baselines import BASELINES
 from evoloss.config import Count, Rung, SearchSpace, Settings, read_toml, validated
-from evoloss.contest import REFERENCE, Contender, Contest, with_optimizer
+from evoloss.contest import REFERENCE, Contender, Contest
 from evoloss.errors import EvolossError, suggest
 from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
 from evoloss.playoff import sweep_of
 from evoloss.records import DataSpec, Evaluation
+from evoloss.regimes import with_optimizer
 from evoloss.workers import Pool
 
 SETTINGS = "compare.toml"
@@ -174,7 +175,7 @@ def carry_on(
     def open_pool(spec: DataSpec) -> Iterator[Pool]:
         loaded = data.load(spec, data.ROLES)
         directory.record_look(path, spec.name, len(config.losses))
-        with workers.open_pool(loaded, count, address, config.device) as pool:
+        with workers.open_pool({None: loaded}, count, address, config.device) as pool:
             yield pool
 
     with directory.in_use(path):
@@ -196,7 +197,7 @@ def once(
     standings = contest.hold(
         config.contests(),
         Path(":memory:"),
-        lambda _: workers.open_pool(loaded, count, address, config.device),
+        lambda _: workers.open_pool({None: loaded}, count, address, config.device),
         tick,
     )
     return judge(standings, REFERENCE.key)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError, suggest
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
-from evoloss.records import Budget, Candidate, DataSpec
+from evoloss.records import Budget, DataSpec
 
 T = TypeVar("T", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
@@ -30,8 +30,9 @@ class Settings(BaseModel):
 class Rung(Settings):
     """One step of successive halving: who trains, for how long, at which learning rates.
 
-    `keep` is the share of the candidates of the rung below that train here. Rungs of the same samples and epochs are
-    one budget at further rates: a candidate's score is its best rate.
+    `keep` is the share of the candidates of the rung below that train here. `scored` is how many select images the
+    score is taken on (all, where it is not given). Rungs of the same samples and epochs are one budget at further
+    rates: a candidate's score is its best rate.
     """
 
     samples: Count
@@ -42,6 +43,7 @@ class Rung(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 128
     flips: bool = False
     shifts: bool = False
+    scored: Count | None = None
     time_limit: Annotated[float, Field(gt=0)] = 600.0
 
     def budgets(self) -> list[Budget]:
@@ -172,6 +174,7 @@ class RunConfig(Settings):
     """All that a search depends on, as `run.toml` has it: enough to repeat the run.
 
     `newcomers` are the trees of each generation after the first; where none are given, as many as are no elites.
+    `regimes` are optimizers, proxies and data sets over which a fitness is the mean; none: the run's own alone.
     """
 
     version: str
@@ -188,6 +191,7 @@ class RunConfig(Settings):
     label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     imbalance: Annotated[float, Field(ge=1)] = 1.0
     seed_expressions: tuple[str, ...] = ()
+    regimes: tuple[str, ...] = ()
     time_limit: Annotated[float, Field(gt=0)] | None = None
     playoff: bool = True
     device: str = "cpu"
@@ -204,11 +208,6 @@ class RunConfig(Settings):
         """The data of the run, its random shaping tied to the run's seed."""
         shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
         return DataSpec(self.dataset, **shape)
-
-    def budget_of(self, candidate: Candidate) -> Budget:
-        """The longest training at the rate that suits a candidate best."""
-        rungs = self.space.rungs_for(self.proxy)
-        return next(b for rung in rungs[::-1] for b in rung.budgets() if b.learning_rate == candidate.rate)
 
 
 def shipped(folder: str) -> Path:

@@ -17,7 +17,9 @@ from evoloss import data, directory, report, run, workers
 from evoloss.archive import Archive
 from evoloss.config import Count, RunConfig, Settings, read_toml, validated
 from evoloss.evidence import Difference, difference, verdict
+from evoloss.ranking import ranked
 from evoloss.records import Candidate, Job, derive_seed
+from evoloss.regimes import regimes_of
 from evoloss.search import Watch
 from evoloss.workers import Pool
 
@@ -97,7 +99,7 @@ def carry_on(path: Path, watching: Watching, count: int | None = None, address: 
     repeats: list[Repeat] = []
     for seeds in _sharing(control):
         dataset = data.load(_configured(control, seeds[0], "evolve").data())
-        with workers.open_pool(dataset, count, address, control.run.device) as pool:
+        with workers.open_pool({None: dataset}, count, address, control.run.device) as pool:
             for seed in seeds:
                 repeats.append(_repeat(path, control, seed, pool, watching))
                 report.write_rows(path / "control.csv", [_row(repeat) for repeat in repeats])
@@ -154,7 +156,7 @@ def _outcome(path: Path, config: RunConfig) -> _Outcome:
         candidates = archive.candidates()
         newcomers = tuple(row.evaluated for row in archive.generations()[1:])
         ce = next(candidate for candidate in candidates if candidate.name == "ce")
-        return _Outcome(report.ranked(candidates)[0], ce, newcomers, archive.spent())
+        return _Outcome(ranked(candidates)[0], ce, newcomers, archive.spent())
 
 
 def _fresh(path: Path, config: RunConfig, count: int, candidates: Iterable[Candidate], pool: Pool) -> dict[str, float]:
@@ -171,7 +173,7 @@ def _fresh(path: Path, config: RunConfig, count: int, candidates: Iterable[Candi
 
 
 def _fresh_job(config: RunConfig, candidate: Candidate, number: int) -> Job:
-    budget = config.budget_of(candidate)
+    budget = regimes_of(config)[0].longest(candidate.rates[0])
     scale = 1.0 if candidate.scale is None else candidate.scale
     seed = derive_seed(config.seed, "control", number)
     return Job(

@@ -1,20 +1,23 @@
-"""`evaluate(job, workbench)`: the one function that a worker runs, for candidates and baselines alike. Never raises."""
+"""`evaluate(batch, workbenches)`: the one function that a worker runs, for candidates and baselines. Never raises."""
 
 import functools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from evoloss import train
-from evoloss.data import Dataset
+from evoloss.batches import STACKED
+from evoloss.data import ROLE_SEED, Dataset
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.lower import Loss
 from evoloss.proxies import EMBEDDING_DIM, Proxy, build
-from evoloss.records import Evaluation, Job, Role, Status, derive_seed
+from evoloss.records import Batch, Budget, DataSpec, Evaluation, Job, Role, Status, TrainResult, derive_seed
 from evoloss.screen import screen
+from evoloss.stack import Member, train_stack
 
 SCALE_BATCH = 128  # training samples on which the initial gradients are matched
 CROSS_ENTROPY = Expression("cls(-y*log(p))")
@@ -46,7 +49,10 @@ class Workbench:
         return build(name, self.dataset.shape, self.dataset.num_classes, seed, EMBEDDING_DIM).to(self.device)
 
 
-@functools.lru_cache(maxsize=4)  # all candidates of a rung train on the same samples
+Workbenches = dict[DataSpec | None, Workbench]  # None: the data of the run
+
+
+@functools.lru_cache(maxsize=6)  # all candidates of a rung train on the same samples
 def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> train.Samples:
     split = workbench.dataset.splits[role]
     images, labels = torch.from_numpy(split.images.copy()), torch.from_numpy(split.labels.copy())
@@ -60,25 +66,36 @@ def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> 
     return train.Samples(normalized, labels.to(workbench.device))
 
 
-def prepare(dataset: Dataset, device: str = "cpu") -> Workbench:
-    """Set this process up for evaluations. One torch thread: two made a step up to 13 times slower."""
+def prepare(datasets: Mapping[DataSpec | None, Dataset], device: str = "cpu") -> Workbenches:
+    """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower."""
     torch.set_num_threads(1)
-    return Workbench(dataset, torch.device(device))
+    return {spec: Workbench(dataset, torch.device(device)) for spec, dataset in datasets.items()}
 
 
-def evaluate(job: Job, workbench: Workbench) -> Evaluation:
-    """Screen a formula, or train with it. Whatever goes wrong becomes a status with a detail."""
+def evaluate(batch: Batch, workbenches: Workbenches) -> list[Evaluation]:
+    """Screen formulas, or train with them. Whatever goes wrong becomes a status with a detail.
+
+    A batch that fails as a whole, or overruns its time, is done again job by job: each answers for itself alone.
+    """
     start = time.perf_counter()
+    first = batch[0]
+    act = _screen if first.task == "screen" else _train_stack if first.proxy in STACKED else _train
     try:
-        expression = Expression(job.expression)
-        act = _screen if job.task == "screen" else _train
-        evaluation = act(job, expression, workbench)
+        evaluations = act(batch, workbenches[first.data])
     except (EvolossError, ArithmeticError, RuntimeError, MemoryError, ValueError) as error:
-        evaluation = Evaluation(job, Status.INVALID, f"{type(error).__name__}: {error}".splitlines()[0])
-    return replace(evaluation, seconds=time.perf_counter() - start)
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        evaluations = [Evaluation(first, Status.INVALID, detail)]
+    if len(batch) > 1 and (len(evaluations) == 1 or evaluations[0].status is Status.TIMEOUT):
+        return [evaluation for job in batch for evaluation in evaluate((job,), workbenches)]
+    seconds = (time.perf_counter() - start) / len(batch)
+    return [replace(evaluation, seconds=seconds) for evaluation in evaluations]
 
 
-def _screen(job: Job, expression: Expression, workbench: Workbench) -> Evaluation:
+def _screen(batch: Batch, workbench: Workbench) -> list[Evaluation]:
+    return [_screened(job, Expression(job.expression), workbench) for job in batch]
+
+
+def _screened(job: Job, expression: Expression, workbench: Workbench) -> Evaluation:
     if problem := expression.missing:
         return Evaluation(job, Status.REJECTED, f"{problem}: the formula sees none")
     verdict = screen(expression, workbench.dataset.num_classes)
@@ -133,22 +150,51 @@ def _initial_values(workbench: Workbench, proxy: str, seed: int) -> tuple[Tensor
     return embeddings, samples.labels, model.head
 
 
-def _train(job: Job, expression: Expression, workbench: Workbench) -> Evaluation:
-    assert job.budget is not None
-    samples = workbench.samples("train", job.budget.samples, derive_seed(job.seed, "samples"))
-    scored = {role: workbench.samples(role) for role in job.roles}
-    model = workbench.proxy(job.proxy, derive_seed(job.seed, "weights"))
-    loss = Loss(
-        expression,
-        workbench.dataset.num_classes,
-        EMBEDDING_DIM,
-        scale=job.scale,
-        generator=torch.Generator().manual_seed(derive_seed(job.seed, "centers")),
-    ).to(workbench.device)
+def _train(batch: Batch, workbench: Workbench) -> list[Evaluation]:
+    return [_trained(job, _alone(job, workbench)) for job in batch]
+
+
+def _alone(job: Job, workbench: Workbench) -> TrainResult:
+    member, model = _member(job, workbench), _model(job, workbench)
+    samples, scored, budget = _data(job, workbench)
     seed = derive_seed(job.seed, "batches")
-    result = train.train(model, loss, samples, scored, job.budget, seed, decoder(expression))
+    return train.train(model, member.loss, samples, scored, budget, seed, member.decoder)
+
+
+def _train_stack(batch: Batch, workbench: Workbench) -> list[Evaluation]:
+    members = [_member(job, workbench) for job in batch]
+    model = _model(batch[0], workbench)
+    samples, scored, budget = _data(batch[0], workbench)
+    results = train_stack(model, members, samples, scored, budget, derive_seed(batch[0].seed, "batches"))
+    return [_trained(job, result) for job, result in zip(batch, results, strict=True)]
+
+
+def _trained(job: Job, result: TrainResult) -> Evaluation:
     accuracy = result.accuracy
     return Evaluation(job, result.status, result.detail, accuracy.get("select"), accuracy.get("test"))
+
+
+def _member(job: Job, workbench: Workbench) -> Member:
+    """The job's loss at its scale, its centers drawn from the job's seed."""
+    assert job.budget is not None
+    expression = Expression(job.expression)
+    generator = torch.Generator().manual_seed(derive_seed(job.seed, "centers"))
+    classes = workbench.dataset.num_classes
+    loss = Loss(expression, classes, EMBEDDING_DIM, scale=job.scale, generator=generator).to(workbench.device)
+    return Member(loss, job.budget.learning_rate, decoder(expression))
+
+
+def _model(job: Job, workbench: Workbench) -> Proxy:
+    return workbench.proxy(job.proxy, derive_seed(job.seed, "weights"))
+
+
+def _data(job: Job, workbench: Workbench) -> tuple[train.Samples, dict[Role, train.Samples], Budget]:
+    """What a job trains on, what it is scored on, and its budget."""
+    assert job.budget is not None
+    samples = workbench.samples("train", job.budget.samples, derive_seed(job.seed, "samples"))
+    counts = {"select": job.budget.scored}
+    scored = {role: workbench.samples(role, counts.get(role), ROLE_SEED) for role in job.roles}
+    return samples, scored, job.budget
 
 
 def decoder(expression: Expression) -> train.Decoder:

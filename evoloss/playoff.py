@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from evoloss import data
 from evoloss.config import RunConfig, Rung, SearchSpace
-from evoloss.contest import REFERENCE, Contender, Contest, with_optimizer
+from evoloss.contest import REFERENCE, Contender, Contest
 from evoloss.evidence import Judgement, difference, noise_ceiling, verdict
 from evoloss.expression import Expression
+from evoloss.ranking import ranked
 from evoloss.records import Candidate
+from evoloss.regimes import with_optimizer
 
 SEARCHED = "search"  # the regime of the search itself; the others are named after what they change
 OTHER_DATA = ("fashion-mnist", "cifar10", "mnist", "cifar100")  # by preference; digits has 360 test images: too few
@@ -16,10 +18,10 @@ OTHER_DATA = ("fashion-mnist", "cifar10", "mnist", "cifar100")  # by preference;
 
 def finalists(candidates: Iterable[Candidate], top: int) -> list[Candidate]:
     """The evolved losses that meet the seeds: the best `top`, and the best of each family."""
-    evolved = sorted((c for c in candidates if c.fitness is not None and not c.name), key=lambda c: c.rank)
-    first_of_family = {c.family: c for c in reversed(evolved)}
-    chosen = {c.key: c for c in [*evolved[:top], *sorted(first_of_family.values(), key=lambda c: c.rank)]}
-    return list(chosen.values())
+    evolved = [candidate for candidate in ranked(candidates) if not candidate.name]
+    first_of_family = {candidate.family: candidate.key for candidate in reversed(evolved)}
+    chosen = {*first_of_family.values(), *(candidate.key for candidate in evolved[:top])}
+    return [candidate for candidate in evolved if candidate.key in chosen]
 
 
 def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest]:

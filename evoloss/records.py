@@ -44,7 +44,7 @@ class Budget:
     """One training: examples seen are `samples * epochs`, however few samples the train role has.
 
     The number of steps is `epochs * ceil(samples / batch_size)`: a smaller train role is passed over more often, so
-    that a rung costs the same on every data set.
+    that a rung costs the same on every data set. `scored` is how many select images the score is taken on; None: all.
     """
 
     samples: int
@@ -54,12 +54,16 @@ class Budget:
     batch_size: int = 128
     flips: bool = False
     shifts: bool = False
+    scored: int | None = None
     time_limit: float = 600.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing for a worker to do: screen a formula, or train a proxy with it and score `roles`."""
+    """One thing for a worker to do: screen a formula, or train a proxy with it and score `roles`.
+
+    `data` is None for the data of the run, else other data that the workers were given.
+    """
 
     task: Task
     key: str
@@ -70,6 +74,10 @@ class Job:
     scale: float = 1.0
     roles: tuple[Role, ...] = ("select",)
     time_limit: float = 60.0
+    data: DataSpec | None = None
+
+
+Batch = tuple[Job, ...]  # jobs that go to a worker together
 
 
 @dataclass(frozen=True)
@@ -145,8 +153,9 @@ def derive_seed(*parts: object) -> int:
 class Candidate:
     """A formula and all that a run knows of it.
 
-    `scores` are select accuracies at the last rung that it reached, by number of the training seed; `rate` is the best
-    learning rate there. `detail` says why a status is not ok; for a duplicate it is the key of the loss that it equals.
+    `scores` are what it is ranked by, at the last rung that it reached, by number of the training seed; `select` are
+    the select accuracies in the first regime, the same where there is one. `rates` are the best learning rates there,
+    by regime. `detail` says why a status is not ok; for a duplicate it is the key of the loss that it equals.
     """
 
     key: str
@@ -161,19 +170,15 @@ class Candidate:
     scale: float | None = None
     fingerprint: tuple[float, ...] = ()
     rung: int = -1
-    rate: float | None = None
+    rates: tuple[float, ...] = ()
     scores: dict[int, float] = field(default_factory=dict)
+    select: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def fitness(self) -> float | None:
-        """Mean select accuracy over the seeds, None unless the status is ok and a rung was finished."""
+        """Mean score over the seeds, None unless the status is ok and a rung was finished."""
         return statistics.fmean(self.scores.values()) if self.status is Status.OK and self.scores else None
-
-    @property
-    def rank(self) -> tuple[int, float, int, str]:
-        """Sorts the best first: later rung, higher fitness, smaller formula; the key breaks ties."""
-        return -self.rung, -(self.fitness or 0.0), self.complexity, self.key
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import csv
 import statistics
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
 from evoloss.files import replace_file, write_csv
 from evoloss.playoff import SEARCHED
+from evoloss.ranking import ranked
 from evoloss.records import Candidate, Generation, Standing
 
 # From `test_acc` to `verdict`, and of unseen regimes: empty until the playoff has been held.
@@ -39,12 +39,13 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
     """
     candidates = archive.candidates()
     judged = {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
+    order = ranked(candidates)
     best = [
         (place, candidate)
-        for place, candidate in enumerate(ranked(candidates), 1)
+        for place, candidate in enumerate(order, 1)
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
-    baselines = sorted((c for c in candidates if c.name), key=lambda c: (c.fitness is None, c.rank))
+    baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
     write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
     write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
     names = [item.name for item in fields(Generation)]
@@ -54,11 +55,6 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
 def judgements(archive: Archive) -> dict[str, list[Judgement]]:
     """What the playoff of a run says, by regime; empty before it was held."""
     return {regime: judge(standings, REFERENCE.key) for regime, standings in archive.standings().items()}
-
-
-def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """All that have a fitness, best first."""
-    return sorted((c for c in candidates if c.fitness is not None), key=lambda candidate: candidate.rank)
 
 
 def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]]) -> dict[str, Any]:
@@ -77,8 +73,8 @@ def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]
             "fitness": candidate.fitness,
             "fitness_sd": statistics.stdev(scores) if len(scores) > 1 else None,
             "n_seeds": len(scores),
-            "select_acc": candidate.fitness,
-            "lr": candidate.rate,
+            "select_acc": statistics.fmean(candidate.select.values()) if candidate.select else None,
+            "lr": candidate.rates[0] if candidate.rates else None,
             "generation": candidate.generation,
             "parents": " ".join(candidate.parents),
             "status": candidate.status,

@@ -87,7 +87,7 @@ def carry_on(
 
 
 def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:
-    return workers.open_pool(data.load(config.data()), count, address, config.device)
+    return workers.open_pool({None: data.load(config.data())}, count, address, config.device)
 
 
 def _hold_playoff(
@@ -107,7 +107,7 @@ def _hold_playoff(
     def open_pool(spec: DataSpec) -> Iterator[Pool]:
         losses = max(len(c.contenders) for c in contests if c.data == spec)
         directory.record_look(path, spec.name, losses)
-        with workers.open_pool(data.load(spec, data.ROLES), count, address, config.device) as pool:
+        with workers.open_pool({None: data.load(spec, data.ROLES)}, count, address, config.device) as pool:
             yield pool
 
     def heard(evaluation: Evaluation) -> None:

@@ -1,7 +1,7 @@
 """`train(model, loss, data, budget, seed)`: one training and its accuracies. Knows nothing of formulas or evolution."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,16 +45,16 @@ def train(
     deadline = time.monotonic() + budget.time_limit
     generator = torch.Generator().manual_seed(seed)
     steps = budget.epochs * -(-budget.samples // budget.batch_size)
-    optimizers = [_OPTIMIZERS[budget.optimizer](model, budget.learning_rate)]
+    optimizers = [OPTIMIZERS[budget.optimizer](model.parameters(), budget.learning_rate)]
     if centers := list(loss.parameters()):
         optimizers.append(torch.optim.SGD(centers, lr=CENTERS_RATE))
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     model.train()
-    for step, batch in zip(range(steps), _batches(len(samples.labels), budget.batch_size, generator), strict=False):
+    for step, batch in zip(range(steps), batches(len(samples.labels), budget.batch_size, generator), strict=False):
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
             optimizer.zero_grad()
-        images = _augmented(samples.images[batch], budget, generator)
+        images = augmented(samples.images[batch], budget, generator)
         embeddings, logits = model(images)
         value = loss(logits, samples.labels[batch], embeddings)
         if step % CHECK_EVERY == 0 or step == steps - 1:
@@ -72,18 +72,7 @@ def train(
     return TrainResult(Status.OK, accuracy, steps)
 
 
-def _adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-
-
-def _sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, fused=True)
-
-
-_OPTIMIZERS = {"adam": _adam, "sgd": _sgd}
-
-
-def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Indices of batches, one permutation after the other, for ever. A rest of one sample is skipped (batch norm)."""
     while True:
         for batch in torch.randperm(size, generator=generator).split(batch_size):
@@ -91,7 +80,8 @@ def _batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator
                 yield batch
 
 
-def _augmented(images: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+def augmented(images: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+    """Images [B, C, H, W], flipped and shifted as the budget asks."""
     if budget.flips:
         flipped = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
         images = torch.where(flipped.to(images.device), images.flip(3), images)
@@ -120,10 +110,14 @@ def _references(model: Proxy, loss: nn.Module, samples: Samples, decoder: Decode
     if decoder == "centers":
         return next(loss.parameters())
     embeddings = torch.cat([model(images)[0] for images in samples.images.split(SCORING_BATCH)])
-    sums = torch.zeros(model.head.out_features, embeddings.shape[1], device=embeddings.device)
-    sums.index_add_(0, samples.labels, embeddings)
-    counts = torch.bincount(samples.labels, minlength=len(sums)).unsqueeze(1)
-    # A class without samples has no mean: put it where nothing is near.
+    return class_means(embeddings, samples.labels, model.head.out_features)
+
+
+def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Means [K, E] of embeddings [N, E] by class; a class without samples lies where nothing is near."""
+    sums = torch.zeros(num_classes, embeddings.shape[1], device=embeddings.device)
+    sums.index_add_(0, labels, embeddings)
+    counts = torch.bincount(labels, minlength=num_classes).unsqueeze(1)
     return torch.where(counts > 0, sums / counts.clamp_min(1), torch.inf)
 
 
@@ -142,3 +136,14 @@ def nearest(points: Tensor, references: Tensor) -> Tensor:
     """The index of the nearest of references [K, E] to each of points [N, E]; never one that is not finite."""
     distances = torch.cdist(points, references, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.nan_to_num(torch.inf).argmin(1)
+
+
+def _adam(parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=rate, fused=True)
+
+
+def _sgd(parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.9, fused=True)
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], torch.optim.Optimizer]] = {"adam": _adam, "sgd": _sgd}

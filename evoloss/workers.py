@@ -1,7 +1,7 @@
-"""Jobs in, evaluations out as they finish. The only file that imports Ray.
+"""Batches of jobs in, their evaluations out as they finish. The only file that imports Ray.
 
-`open_pool` gives a function from jobs to an iterator of evaluations. Whatever happens to a worker, every job comes back
-exactly once: as timeout where it overran its limit, as lost where three workers died of it.
+`open_pool` gives a function from batches to an iterator of lists of evaluations. Whatever happens to a worker, every
+job comes back exactly once: as timeout where it overran its limit, as lost where three workers died of it.
 """
 
 import contextlib
@@ -10,18 +10,19 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evoloss.errors import EvolossError
 from evoloss.machine import cores
-from evoloss.records import Evaluation, Job, Status
+from evoloss.records import Batch, DataSpec, Evaluation, Job, Status
 
 if TYPE_CHECKING:
     from evoloss.data import Dataset
 
-Pool = Callable[[Iterable[Job]], Iterator[Evaluation]]
+Pool = Callable[[Iterable[Batch]], Iterator[list[Evaluation]]]
+Datasets = Mapping[DataSpec | None, "Dataset"]  # None: the data of the run; further data by what they are
 
 MAX_DEATHS = 3  # of workers on the same job, before the job is blamed
 GRACE = 60.0  # seconds beyond its limit after which a worker that does not answer is killed
@@ -34,32 +35,32 @@ log = logging.getLogger("evoloss")
 
 @contextlib.contextmanager
 def open_pool(
-    dataset: "Dataset", workers: int | None = None, address: str | None = None, device: str = "cpu"
+    datasets: Datasets, workers: int | None = None, address: str | None = None, device: str = "cpu"
 ) -> Iterator[Pool]:
     """A pool of `workers` processes (None: one a core), or of this process for 0; closed at the end.
 
     `address` joins a running Ray cluster instead of starting one on this machine.
     """
     if workers == 0:
-        yield _in_process(dataset, device)
+        yield _in_process(datasets, device)
         return
-    with _ray(workers, address, dataset) as (ray, count):
-        pool = _RayPool(ray, ray.put(dataset), count, device)
+    with _ray(workers, address, datasets) as (ray, count):
+        pool = _RayPool(ray, ray.put(datasets), count, device)
         try:
             yield pool.run
         finally:
             pool.close()
 
 
-def _in_process(dataset: "Dataset", device: str) -> Pool:
+def _in_process(datasets: Datasets, device: str) -> Pool:
     from evoloss.evaluate import evaluate, prepare
 
-    workbench = prepare(dataset, device)
-    return lambda jobs: (evaluate(job, workbench) for job in jobs)
+    workbenches = prepare(datasets, device)
+    return lambda batches: (evaluate(batch, workbenches) for batch in batches)
 
 
 @contextlib.contextmanager
-def _ray(workers: int | None, address: str | None, dataset: "Dataset") -> Iterator[tuple[Any, int]]:
+def _ray(workers: int | None, address: str | None, datasets: Datasets) -> Iterator[tuple[Any, int]]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Even with log_to_driver off, Ray prints to standard output, where --json goes, that a worker died.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -75,7 +76,8 @@ def _ray(workers: int | None, address: str | None, dataset: "Dataset") -> Iterat
             count = workers or int(ray.cluster_resources().get("CPU", 1))
         else:
             count = workers or cores()
-            size = sum(split.images.nbytes + split.labels.nbytes for split in dataset.splits.values())
+            splits = [split for dataset in datasets.values() for split in dataset.splits.values()]
+            size = sum(split.images.nbytes + split.labels.nbytes for split in splits)
             store = max(2 * size, 128 * 2**20)
             # "local": without it Ray would join whatever cluster was last started on this machine.
             ray.init("local", num_cpus=count, object_store_memory=store, include_dashboard=False, **quiet)
@@ -100,15 +102,15 @@ def _knock(address: str) -> None:
 class _Worker:
     """What runs in a worker process."""
 
-    def __init__(self, dataset: "Dataset", device: str) -> None:
+    def __init__(self, datasets: Datasets, device: str) -> None:
         from evoloss.evaluate import prepare
 
-        self.workbench = prepare(dataset, device)
+        self.workbenches = prepare(datasets, device)
 
-    def evaluate(self, job: Job) -> Evaluation:
+    def evaluate(self, batch: Batch) -> list[Evaluation]:
         from evoloss.evaluate import evaluate
 
-        return evaluate(job, self.workbench)
+        return evaluate(batch, self.workbenches)
 
 
 @dataclass(eq=False)
@@ -121,25 +123,25 @@ class _Seat:
 
 @dataclass
 class _Running:
-    """A job on a worker."""
+    """A batch on a worker."""
 
     seat: _Seat
-    job: Job
+    batch: Batch
     deadline: float
 
 
 class _RayPool:
-    def __init__(self, ray: Any, dataset: Any, count: int, device: str) -> None:
+    def __init__(self, ray: Any, datasets: Any, count: int, device: str) -> None:
         self.ray = ray
         self.count = count
         gpus = 1 / count if device.startswith("cuda") else 0
         actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Worker)
-        self.start = lambda: _Seat(actor_class.remote(dataset, device))
+        self.start = lambda: _Seat(actor_class.remote(datasets, device))
         self.idle: list[_Seat] = [self.start() for _ in range(count)]
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Evaluation]:
-        """Evaluations in the order in which they finish."""
-        waiting = deque(jobs)
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[Evaluation]]:
+        """The evaluations of each batch, in the order in which they finish."""
+        waiting = deque(batches)
         deaths: dict[Job, int] = {}
         running: dict[Any, _Running] = {}
         try:
@@ -150,7 +152,7 @@ class _RayPool:
                 for reference in finished:
                     yield from self._collect(running.pop(reference), reference, deaths, waiting)
                 for reference in [r for r, task in running.items() if time.monotonic() > task.deadline]:
-                    yield self._overrun(running.pop(reference))
+                    yield from self._overrun(running.pop(reference), waiting)
         finally:
             for task in running.values():  # the caller stopped early: what runs is of no use to anyone
                 self._replace(task.seat)
@@ -159,33 +161,47 @@ class _RayPool:
         for seat in self.idle:
             self.ray.kill(seat.actor)
 
-    def _submit(self, seat: _Seat, job: Job, running: dict[Any, _Running]) -> None:
-        limit = job.time_limit + GRACE + (0 if seat.started else START)
-        running[seat.actor.evaluate.remote(job)] = _Running(seat, job, time.monotonic() + limit)
+    def _submit(self, seat: _Seat, batch: Batch, running: dict[Any, _Running]) -> None:
+        limit = sum(job.time_limit for job in batch) + GRACE + (0 if seat.started else START)
+        running[seat.actor.evaluate.remote(batch)] = _Running(seat, batch, time.monotonic() + limit)
 
     def _collect(
-        self, task: _Running, reference: Any, deaths: dict[Job, int], waiting: deque[Job]
-    ) -> Iterator[Evaluation]:
+        self, task: _Running, reference: Any, deaths: dict[Job, int], waiting: deque[Batch]
+    ) -> Iterator[list[Evaluation]]:
         try:
-            evaluation = self.ray.get(reference)
+            evaluations = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             self._replace(task.seat)
-            deaths[task.job] = deaths.get(task.job, 0) + 1
-            log.info("a worker died of `%s` (%s)", task.job.expression, type(error).__name__)
-            if deaths[task.job] < MAX_DEATHS:
-                waiting.appendleft(task.job)
+            first, others = task.batch[0].expression, len(task.batch) - 1
+            log.info("a worker died of `%s` or of one of %d beside it (%s)", first, others, type(error).__name__)
+            if _split(task.batch, waiting):
+                return
+            (job,) = task.batch
+            deaths[job] = deaths.get(job, 0) + 1
+            if deaths[job] < MAX_DEATHS:
+                waiting.appendleft(task.batch)
             else:
                 problem = str(error).strip().splitlines()[0]
-                yield Evaluation(task.job, Status.LOST, f"{MAX_DEATHS} workers died of it: {problem}")
+                yield [Evaluation(job, Status.LOST, f"{MAX_DEATHS} workers died of it: {problem}")]
         else:
             task.seat.started = True
             self.idle.append(task.seat)
-            yield evaluation
+            yield evaluations
 
-    def _overrun(self, task: _Running) -> Evaluation:
+    def _overrun(self, task: _Running, waiting: deque[Batch]) -> Iterator[list[Evaluation]]:
         self._replace(task.seat)
-        return Evaluation(task.job, Status.TIMEOUT, f"no answer within {task.job.time_limit + GRACE:g} s")
+        if not _split(task.batch, waiting):
+            (job,) = task.batch
+            yield [Evaluation(job, Status.TIMEOUT, f"no answer within {job.time_limit + GRACE:g} s")]
 
     def _replace(self, seat: _Seat) -> None:
         self.ray.kill(seat.actor)
         self.idle.append(self.start())
+
+
+def _split(batch: Batch, waiting: deque[Batch]) -> bool:
+    """Put the jobs of a batch back one by one, so that only the one at fault is blamed; False for a single job."""
+    if len(batch) == 1:
+        return False
+    waiting.extendleft((job,) for job in reversed(batch))
+    return True

@@ -31,8 +31,26 @@ def stub_evaluation(job):
     return Evaluation(job, Status.OK, score=quality, test_score=test_score, seconds=0.001)
 
 
-def stub_pool(jobs):
-    return (stub_evaluation(job) for job in jobs)
+def pooled(answers):
+    """The pool of a function from the jobs of a batch to their evaluations."""
+    return lambda batches: (list(answers(batch)) for batch in batches)
+
+
+stub_pool = pooled(lambda jobs: map(stub_evaluation, jobs))
+
+
+class Dying:
+    """The stub pool, ending with `error` before the batch with which it would have given more than `count` answers."""
+
+    def __init__(self, count, error):
+        self.count, self.error, self.answered = count, error, 0
+
+    def __call__(self, batches):
+        for batch in batches:
+            if self.answered + len(batch) > self.count:
+                raise self.error
+            self.answered += len(batch)
+            yield [stub_evaluation(job) for job in batch]
 
 
 def config(**changes):

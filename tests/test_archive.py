@@ -32,12 +32,12 @@ def archive(tmp_path):
 )
 def test_an_evaluation_comes_back_as_it_was(archive, evaluation):
     assert archive.find(evaluation.job) is None
-    archive.add(evaluation)
+    archive.add([evaluation])
     assert archive.find(evaluation.job) == evaluation
 
 
 def test_the_cache_knows_loss_protocol_and_seed_apart(archive):
-    archive.add(Evaluation(TRAIN, Status.OK, score=0.5))
+    archive.add([Evaluation(TRAIN, Status.OK, score=0.5)])
     others = [
         dataclasses.replace(TRAIN, key="other"),
         dataclasses.replace(TRAIN, seed=2),
@@ -87,7 +87,7 @@ def test_generations_and_candidates_come_back_in_order(archive):
 def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):
     path = tmp_path / "archive.sqlite"
     abandoned = Archive(path, DATA)
-    abandoned.add(Evaluation(TRAIN, Status.OK, score=0.5, seconds=2.0))
+    abandoned.add([Evaluation(TRAIN, Status.OK, score=0.5, seconds=2.0)])
     with closing(Archive(path, DATA)) as reader:
         assert reader.find(TRAIN).score == 0.5
         assert reader.spent() == (1, 2.0)

@@ -181,7 +181,9 @@ def test_the_workers_of_a_search_have_no_test_split(run_cli, monkeypatch, tmp_pa
     seen = []
     open_pool = workers.open_pool
     monkeypatch.setattr(
-        workers, "open_pool", lambda dataset, *rest: seen.append(set(dataset.splits)) or open_pool(dataset, *rest)
+        workers,
+        "open_pool",
+        lambda datasets, *rest: seen.append(set(datasets[None].splits)) or open_pool(datasets, *rest),
     )
     assert run_cli("search", *PLAYED, "--out", tmp_path / "run", "--quiet")[0] == 0
     assert seen == [{"train", "select"}, {"train", "select", "test"}]

@@ -102,21 +102,24 @@ def stub_workers(monkeypatch):
         limit, trained, opened = None, 0, 0
 
         @contextmanager
-        def open(self, dataset, *_):
-            assert "test" in dataset.splits
+        def open(self, datasets, *_):
+            assert "test" in datasets[None].splits
             self.opened += 1
             yield self.run
 
-        def run(self, jobs):
-            for job in jobs:
-                if job.task == "screen":
-                    yield Evaluation(job, Status.OK, scale=1.0)
-                    continue
-                if self.trained == self.limit:
-                    raise KeyboardInterrupt
-                self.trained += 1
-                score = 0.8 + 0.1 * stubs.number(job.key) + 0.01 * stubs.number(job.key, job.seed)
-                yield Evaluation(job, Status.OK, score=score, test_score=score if "test" in job.roles else None)
+        def run(self, batches):
+            for batch in batches:
+                if batch[0].task == "train":
+                    if self.limit is not None and self.trained + len(batch) > self.limit:
+                        raise KeyboardInterrupt
+                    self.trained += len(batch)
+                yield [self.answer(job) for job in batch]
+
+        def answer(self, job):
+            if job.task == "screen":
+                return Evaluation(job, Status.OK, scale=1.0)
+            score = 0.8 + 0.1 * stubs.number(job.key) + 0.01 * stubs.number(job.key, job.seed)
+            return Evaluation(job, Status.OK, score=score, test_score=score if "test" in job.roles else None)
 
     pools = Pools()
     monkeypatch.setattr(workers, "open_pool", pools.open)

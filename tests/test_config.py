@@ -19,7 +19,7 @@ from evoloss.config import (
 )
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Candidate, DataSpec
+from evoloss.records import DataSpec
 from evoloss.tree import CROSSOVERS, MUTATIONS, Grammar, seeded
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -369,11 +369,6 @@ def test_bad_values_of_a_run(key, value):
 def test_newcomers_are_a_number_a_generation(newcomers):
     values = run_config().model_dump(mode="json", exclude_none=True) | {"newcomers": newcomers}
     assert "one number for each generation after the first" in refusal(RunConfig, values)
-
-
-def test_a_candidate_s_budget_is_the_longest_at_its_rate():
-    candidate = Candidate("k", "cls(-y*log(p))", 7, "classification", rate=3e-3)
-    assert run_config().budget_of(candidate) == run_config().space.rungs["mlp"][1].budgets()[0]
 
 
 def test_a_directory_without_a_run(tmp_path):

@@ -135,6 +135,7 @@ def test_holding_contests_stores_everything_and_trains_nothing_twice(tmp_path):
     def open_pool(data):
         opened.append(data.name)
 
+        @stubs.pooled
         def pool(jobs):
             for job in jobs:
                 trained.append(job)
@@ -153,11 +154,3 @@ def test_holding_contests_stores_everything_and_trains_nothing_twice(tmp_path):
     assert len(trained) == count
     assert [s.regime for s in first] == ["adam", "adam", "short", "short", "data", "data"]
     assert all(isinstance(s, Standing) and s.status is Status.OK for s in first)
-
-
-def test_another_optimizer_gets_the_rates_at_which_it_works():
-    sgd = contest.with_optimizer(RUNG, "sgd")
-    assert sgd.optimizer == "sgd"
-    assert sgd.rates == (0.03, 0.06, 0.12)
-    assert contest.with_optimizer(sgd, "adam") == RUNG
-    assert contest.with_optimizer(RUNG, "adam") is RUNG

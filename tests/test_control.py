@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import math
 from contextlib import closing
 from importlib.metadata import version
 
@@ -25,6 +26,7 @@ def unwatched(title):
 
 
 def scoring(quality):
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             answer = stubs.stub_evaluation(job)
@@ -93,9 +95,9 @@ def test_winners_meet_on_seeds_that_no_search_has_used(tmp_path, on):
     jobs = []
     scores = scoring(lambda text: stubs.number(text) / 2)
 
-    def pool(batch):
-        jobs.append(list(batch))
-        return scores(jobs[-1])
+    def pool(batches):
+        jobs.append([job for batch in batches for job in batch])
+        return scores([jobs[-1]])
 
     control.create(tmp_path / "control", configured(repeats=1))
     (repeat,), _ = on(tmp_path / "control", pool)
@@ -107,7 +109,7 @@ def test_winners_meet_on_seeds_that_no_search_has_used(tmp_path, on):
     assert len(fresh) == 5 * len(winners)
     assert {job.roles for job in fresh} == {("select",)}
     assert {(job.budget.samples, job.budget.epochs) for job in fresh} == {(512, 2)}
-    expected = [answer.score for answer in scores(fresh) if answer.job.expression == repeat.evolve.expression]
+    expected = [answer.score for answer in next(scores([fresh])) if answer.job.expression == repeat.evolve.expression]
     assert repeat.evolve.fresh == pytest.approx(sum(expected) / 5)
     assert repeat.ce_fresh is not None
 
@@ -126,23 +128,15 @@ def test_the_table_has_a_row_a_repeat(finished):
 def test_after_any_interruption_it_ends_as_an_uninterrupted_one(finished, tmp_path, on):
     """Inside each kind of phase: evolution, random search, and the winners' fresh trainings, the last of which is 1."""
     expected = (finished[0] / "control.csv").read_bytes()
-    counted = itertools.count()
+    endless = stubs.Dying(math.inf, KeyboardInterrupt)
     control.create(tmp_path / "counted", configured())
-    on(tmp_path / "counted", lambda jobs: (stubs.stub_evaluation(job) for job in jobs if next(counted) >= 0))
-    total = next(counted)
+    on(tmp_path / "counted", endless)
+    total = endless.answered
     for stop in (0, total // 10, total // 4, total // 2, total - 30, total - 1):
-        left = itertools.count(stop, -1)
-
-        def dying(jobs, left=left):
-            for job in jobs:
-                if next(left) <= 0:
-                    raise KeyboardInterrupt
-                yield stubs.stub_evaluation(job)
-
         directory = tmp_path / f"{stop}"
         control.create(directory, configured())
         with pytest.raises(KeyboardInterrupt):
-            on(directory, dying)
+            on(directory, stubs.Dying(stop, KeyboardInterrupt))
         on(directory)
         assert (directory / "control.csv").read_bytes() == expected
 
@@ -160,7 +154,7 @@ def test_a_finished_control_evaluates_nothing_again(finished, on):
 def test_each_run_of_a_control_can_be_resumed_alone(finished):
     directory, _ = finished
     before = (directory / "random-1" / "hall_of_fame.csv").read_bytes()
-    assert run.carry_on(directory / "random-1", lambda progress: None, pool=lambda jobs: iter(()))
+    assert run.carry_on(directory / "random-1", lambda progress: None, pool=lambda batches: iter(()))
     assert (directory / "random-1" / "hall_of_fame.csv").read_bytes() == before
 
 
@@ -172,6 +166,7 @@ def test_repeats_on_data_shaped_by_their_seed_have_pools_of_their_own(tmp_path, 
 def test_a_fresh_training_that_fails_counts_as_nothing(tmp_path, on, caplog):
     fresh = {derive_seed(0, "control", number) for number in range(5)}
 
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             yield Evaluation(job, Status.DIVERGED, "stub") if job.seed in fresh else stubs.stub_evaluation(job)

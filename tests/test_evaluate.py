@@ -6,15 +6,25 @@ import torch
 from rows import sized
 
 from evoloss import data
+from evoloss import evaluate as worker
 from evoloss.baselines import BASELINES
 from evoloss.data import Split
-from evoloss.evaluate import decoder, evaluate, matching_scale, prepare
+from evoloss.evaluate import decoder, matching_scale
 from evoloss.expression import Expression
 from evoloss.records import Budget, DataSpec, Job, Status
 
 SHORT = Budget(512, 2, 6e-3)
 LONG = Budget(10_000, 3, 3e-3)
 REAL = os.environ.get("EVOLOSS_DATA")
+
+
+def prepare(dataset):
+    return worker.prepare({None: dataset})
+
+
+def evaluate(job, workbenches):
+    (answer,) = worker.evaluate((job,), workbenches)
+    return answer
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +94,7 @@ def test_a_loss_of_embeddings_is_matched_on_the_embeddings(workbench):
     from evoloss.layouts import Batch
 
     text = BASELINES["contrastive"].expression
+    workbench = workbench[None]
     scale = matching_scale(Expression.parse(text), workbench, "mlp", 0)
     samples = workbench.samples("train", SCALE_BATCH, 0)
     model = workbench.proxy("mlp", 0)

@@ -12,7 +12,7 @@ def candidate(text, fitness, name="", family="classification", rung=1):
     expression = Expression.parse(text)
     scores = {} if fitness is None else {0: fitness}
     return Candidate(
-        expression.key, expression.text, expression.complexity, family, name, rung=rung, rate=1e-3, scores=scores
+        expression.key, expression.text, expression.complexity, family, name, rung=rung, rates=(1e-3,), scores=scores
     )
 
 

@@ -54,6 +54,7 @@ def test_what_only_a_playoff_knows_is_empty(tables):
     assert tables["hall_of_fame"][between + AFTER].isna().all(axis=None)
 
 
+@stubs.pooled
 def steady(jobs):
     """The stub pool, but cross-entropy does not fail."""
     for job in jobs:

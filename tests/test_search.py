@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 from contextlib import closing
 
 import pytest
@@ -9,9 +8,9 @@ from evoloss.archive import Archive
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Candidate, Evaluation, Status
-from evoloss.report import ranked
-from evoloss.search import Search, TimeIsUpError, _promoted
+from evoloss.ranking import ranked
+from evoloss.records import Evaluation, Status
+from evoloss.search import Search, TimeIsUpError
 
 
 def without_times(rows):
@@ -44,8 +43,8 @@ def test_another_seed_gives_another_search(finished, tmp_path):
 
 
 def test_the_order_of_answers_changes_nothing(finished, tmp_path):
-    def backwards(jobs):
-        return iter([stubs.stub_evaluation(job) for job in jobs][::-1])
+    def backwards(batches):
+        return iter([[stubs.stub_evaluation(job) for job in batch][::-1] for batch in batches][::-1])
 
     candidates, generations, population = stubs.search(tmp_path / "archive.sqlite", pool=backwards)
     assert without_times(candidates) == without_times(finished[0])
@@ -58,21 +57,13 @@ class KilledError(Exception):
 
 
 def dying_after(count):
-    """A pool that dies after so many answers."""
-    answers = itertools.count()
-
-    def pool(jobs):
-        for job in jobs:
-            if next(answers) >= count:
-                raise KilledError
-            yield stubs.stub_evaluation(job)
-
-    return pool
+    return stubs.Dying(count, KilledError)
 
 
 def total_answers(tmp_path):
     calls = []
 
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             calls.append(job)
@@ -98,9 +89,11 @@ def test_resume_after_any_interruption_equals_an_uninterrupted_run(finished, tmp
 def test_resume_evaluates_nothing_twice(tmp_path):
     total = total_answers(tmp_path)
     path = tmp_path / "archive.sqlite"
+    first = dying_after(total // 2)
     with pytest.raises(KilledError):
-        stubs.search(path, pool=dying_after(total // 2))
-    stubs.search(path, pool=dying_after(total - total // 2))
+        stubs.search(path, pool=first)
+    assert first.answered > 0
+    stubs.search(path, pool=dying_after(total - first.answered))
 
 
 def test_seeds_are_in_generation_0_and_go_all_the_way(finished):
@@ -150,6 +143,7 @@ def test_a_loss_with_the_wrong_sign_takes_part_negated(finished):
 def test_duplicates_take_no_training(tmp_path):
     trained = set()
 
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             if job.task == "train":
@@ -178,6 +172,7 @@ def test_own_seeds_are_scored(tmp_path):
 
 
 def test_a_generation_in_which_all_die_ends_clearly(tmp_path):
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             yield stubs.stub_evaluation(job) if job.task == "screen" else Evaluation(job, Status.DIVERGED, "stub")
@@ -223,6 +218,7 @@ def test_random_search_trains_as_many_as_it_is_given(tmp_path):
 
 
 def test_random_search_ends_where_the_screens_leave_nothing(tmp_path):
+    @stubs.pooled
     def pool(jobs):
         for job in jobs:
             known = job.key in seeds or job.task == "train"
@@ -287,14 +283,3 @@ GOLDEN_RANDOM = [
     "trip(Dp**Dp)",
     "-cls(p) - partner(Y)",
 ]
-
-
-def test_the_best_of_each_family_is_promoted_with_the_best_share():
-    def contender(key, family, score, name=""):
-        return Candidate(key, key, 1, family, name, rung=0, scores={0: score})
-
-    fast = [contender(f"c{n}", "classification", 0.8 - n / 100) for n in range(8)]
-    slow = [contender("m0", "metric", 0.30), contender("m1", "metric", 0.31)]
-    named = contender("b", "center", 0.1, "center")
-    promoted = _promoted([*fast, *slow, named], 0.3)
-    assert [candidate.key for candidate in promoted] == ["c0", "c1", "c2", "m1", "b"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from evoloss import workers
+from evoloss.batches import batched
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.records import Budget, Evaluation, Job, Status
@@ -24,25 +25,31 @@ def jobs():
 
 
 def answers(pool, wanted):
-    found = {answer.job: dataclasses.replace(answer, seconds=0.0) for answer in pool(wanted)}
+    evaluations = [answer for batch in pool(list(batched(wanted))) for answer in batch]
+    found = {answer.job: dataclasses.replace(answer, seconds=0.0) for answer in evaluations}
     assert set(found) == set(wanted)
+    assert len(found) == len(evaluations)
     return found
+
+
+def alone(jobs):
+    return [(job,) for job in jobs]
 
 
 @pytest.fixture(scope="module")
 def ray_pool(digits):
-    with workers.open_pool(digits, 2) as pool:
+    with workers.open_pool({None: digits}, 2) as pool:
         yield pool
 
 
 def test_ray_workers_and_this_process_agree_to_the_last_bit(digits, ray_pool):
-    with workers.open_pool(digits, 0) as local:
+    with workers.open_pool({None: digits}, 0) as local:
         assert answers(ray_pool, jobs()) == answers(local, jobs())
 
 
 def test_a_pool_can_be_used_again_after_the_caller_stopped_early(ray_pool):
-    for answer in ray_pool(jobs()):
-        assert answer.status is Status.OK
+    for answered in ray_pool(alone(jobs())):
+        assert answered[0].status is Status.OK
         break
     assert len(answers(ray_pool, jobs())) == 8
 
@@ -66,8 +73,8 @@ class _FakeRay:
             def remote(*_):
                 class Method:
                     @staticmethod
-                    def remote(job):
-                        return job, fake.outcomes[job.key].pop(0)
+                    def remote(batch):
+                        return batch, fake.outcomes["".join(job.key for job in batch)].pop(0)
 
                 return type("Handle", (), {"evaluate": Method})()
 
@@ -78,10 +85,10 @@ class _FakeRay:
         return ready[:num_returns], []
 
     def get(self, reference):
-        job, outcome = reference
+        batch, outcome = reference
         if outcome == "dies":
             raise self.exceptions.RayError("the worker died")
-        return Evaluation(job, Status.OK, score=0.5)
+        return [Evaluation(job, Status.OK, score=0.5) for job in batch]
 
     def kill(self, _):
         self.killed += 1
@@ -91,19 +98,22 @@ def fake_job(key, limit=60.0):
     return Job("train", key, "cls(-y*log(p))", "mlp", 0, time_limit=limit)
 
 
+def run(pool, batches):
+    return [answer for answered in pool.run(batches) for answer in answered]
+
+
 def test_a_worker_that_dies_is_replaced_and_the_job_done_again():
     ray = _FakeRay({"a": ["dies", "dies", "works"], "b": ["works"]})
     pool = workers._RayPool(ray, None, 1, "cpu")
-    assert {answer.job.key: answer.status for answer in pool.run([fake_job("a"), fake_job("b")])} == dict.fromkeys(
-        "ab", Status.OK
-    )
+    answered = run(pool, alone([fake_job("a"), fake_job("b")]))
+    assert {answer.job.key: answer.status for answer in answered} == dict.fromkeys("ab", Status.OK)
     assert ray.killed == 2
 
 
 def test_the_third_death_blames_the_job():
     ray = _FakeRay({"a": ["dies", "dies", "dies"], "b": ["works"]})
     pool = workers._RayPool(ray, None, 1, "cpu")
-    statuses = {answer.job.key: answer for answer in pool.run([fake_job("a"), fake_job("b")])}
+    statuses = {answer.job.key: answer for answer in run(pool, alone([fake_job("a"), fake_job("b")]))}
     assert statuses["a"].status is Status.LOST
     assert "3 workers died of it" in statuses["a"].detail
     assert statuses["b"].status is Status.OK
@@ -114,8 +124,21 @@ def test_a_job_that_hangs_is_killed_at_its_limit():
     ray = _FakeRay({"a": ["hangs"], "b": ["works", "hangs"]})
     pool = workers._RayPool(ray, None, 1, "cpu")
     starting = fake_job("a", limit=-workers.GRACE - workers.START)
-    statuses = [(a.job.key, a.status) for a in pool.run([starting, fake_job("b"), fake_job("b", -workers.GRACE)])]
-    assert statuses == [("a", Status.TIMEOUT), ("b", Status.OK), ("b", Status.TIMEOUT)]
+    answered = run(pool, alone([starting, fake_job("b"), fake_job("b", -workers.GRACE)]))
+    assert [(a.job.key, a.status) for a in answered] == [
+        ("a", Status.TIMEOUT),
+        ("b", Status.OK),
+        ("b", Status.TIMEOUT),
+    ]
+
+
+@pytest.mark.parametrize("fate", ["dies", "hangs"])
+def test_of_a_batch_that_fails_each_job_answers_for_itself(fate):
+    ray = _FakeRay({"ab": [fate], "a": ["works"], "b": ["dies"] * 3})
+    pool = workers._RayPool(ray, None, 1, "cpu")
+    limit = -(workers.GRACE + workers.START) / 2 if fate == "hangs" else 60.0
+    answered = run(pool, [(fake_job("a", limit), fake_job("b", limit))])
+    assert {answer.job.key: answer.status for answer in answered} == {"a": Status.OK, "b": Status.LOST}
 
 
 def test_a_worker_killed_while_it_works_costs_nothing(ray_pool):
@@ -124,7 +147,7 @@ def test_a_worker_killed_while_it_works_costs_nothing(ray_pool):
     seats = ray_pool.__self__.idle
     pids = ray.get([seat.actor.__ray_call__.remote(lambda _: os.getpid()) for seat in seats])
     answered = []
-    for answer in ray_pool(jobs()):
+    for (answer,) in ray_pool(alone(jobs())):
         if not answered:
             os.kill(pids[0], signal.SIGKILL)
         answered.append(answer)
@@ -135,7 +158,7 @@ def test_a_worker_killed_while_it_works_costs_nothing(ray_pool):
 
 def test_an_address_without_a_cluster_is_one_clear_line(digits):
     message = r"cannot join the Ray cluster at 127\.0\.0\.1:1"
-    with pytest.raises(EvolossError, match=message), workers.open_pool(digits, 1, address="127.0.0.1:1"):
+    with pytest.raises(EvolossError, match=message), workers.open_pool({None: digits}, 1, address="127.0.0.1:1"):
         pass
 
 
@@ -148,8 +171,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_workers
 from evoloss import data, workers
 from evoloss.records import DataSpec
-with workers.open_pool(data.load(DataSpec("digits")), 1, address=sys.argv[1]) as pool:
-    for answer in pool(test_workers.jobs()):
+with workers.open_pool({{None: data.load(DataSpec("digits"))}}, 1, address=sys.argv[1]) as pool:
+    for (answer,) in pool(test_workers.alone(test_workers.jobs())):
         print(answer.job.task, answer.job.key, answer.score)
 """
     port = free_port()
@@ -163,8 +186,9 @@ with workers.open_pool(data.load(DataSpec("digits")), 1, address=sys.argv[1]) as
             head.terminate()
             head.stdout.close()
     assert done.returncode == 0, done.stderr
-    with workers.open_pool(digits, 0) as local:
-        assert sorted(done.stdout.splitlines()) == sorted(f"{a.job.task} {a.job.key} {a.score}" for a in local(jobs()))
+    with workers.open_pool({None: digits}, 0) as local:
+        here = [answer for (answer,) in local(alone(jobs()))]
+    assert sorted(done.stdout.splitlines()) == sorted(f"{a.job.task} {a.job.key} {a.score}" for a in here)
 
 
 def free_port():

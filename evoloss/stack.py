@@ -1,0 +1,303 @@
+"""Many MLPs trained as one: each layer of all members is one batched matrix product.
+
+Members share data, batches and initial weights; they differ in loss and learning rate. What becomes of a member does
+not depend on who trains beside it. Derivatives are written out: for networks this small, autograd's bookkeeping took as
+long as the products.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evoloss.errors import EvolossError
+from evoloss.gradient import compile_gradient
+from evoloss.layouts import FLOOR, Batch
+from evoloss.lower import Loss
+from evoloss.proxies import Proxy
+from evoloss.records import Budget, Role, Status, TrainResult
+from evoloss.train import (
+    CENTERS_RATE,
+    CHECK_EVERY,
+    OPTIMIZERS,
+    SCORING_BATCH,
+    Decoder,
+    Samples,
+    augmented,
+    batches,
+    class_means,
+    nearest,
+)
+
+DISTANCES = ("d", "D", "Dp", "Dn")  # variables that each member computes from its own embeddings
+TARGETS = {"y": "y", "d": "y", "Y": "Y", "Dp": "_triplets", "Dn": "_triplets"}  # what a variable needs that all share
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a stack."""
+
+    loss: Loss
+    learning_rate: float
+    decoder: Decoder = "argmax"
+
+
+def train_stack(
+    model: Proxy,
+    members: Sequence[Member],
+    samples: Samples,
+    scored: dict[Role, Samples],
+    budget: Budget,
+    seed: int,
+) -> list[TrainResult]:
+    """`train.train` for each member, from the weights of `model`, an MLP, which stays as it is.
+
+    The weights are those of separate trainings to 1e-4 after 100 steps, the results in the order of the members. The
+    time limit is for all of them together. `budget.learning_rate` is not used.
+    """
+    with torch.no_grad():
+        network = Layers(model, len(members))
+        failed = fit(network, members, samples, budget, seed)
+        return _results(network, members, failed, samples, scored, _steps(budget))
+
+
+def fit(
+    network: "Layers", members: Sequence[Member], samples: Samples, budget: Budget, seed: int
+) -> dict[int, TrainResult]:
+    """Train the network in place; what became of the members that failed, by their places."""
+    deadline = time.monotonic() + budget.time_limit * len(members)
+    generator = torch.Generator().manual_seed(seed)
+    losses = _Losses(members)
+    optimizers = _optimizers(network, members, budget.optimizer)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    steps = _steps(budget)
+    draws = batches(len(samples.labels), budget.batch_size, generator)
+    for step, batch in zip(range(steps), draws, strict=False):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        x = augmented(samples.images[batch], budget, generator).flatten(1)
+        outputs = network.forward(x)
+        by_logits, by_embeddings = losses.pull(outputs[-1], outputs[-2], samples.labels[batch], step)
+        if step % CHECK_EVERY == 0 or step == steps - 1:
+            losses.check(step)
+            if time.monotonic() > deadline:
+                limit = f"over {budget.time_limit:g} s a training at step {step}"
+                return {place: TrainResult(Status.TIMEOUT, steps=step, detail=limit) for place in range(len(members))}
+        network.backward(x, outputs, by_embeddings, by_logits)
+        for optimizer in optimizers:
+            optimizer.step()
+    return losses.failed
+
+
+def _steps(budget: Budget) -> int:
+    return budget.epochs * -(-budget.samples // budget.batch_size)
+
+
+class Layers:
+    """The linear layers of S equal MLPs: weights [S, out, in] and biases [S, 1, out].
+
+    A ReLU follows the first `active` of them; the last two are the embedding and the head.
+    """
+
+    def __init__(self, model: Proxy, count: int) -> None:
+        hidden = [layer for layer in model.features if isinstance(layer, nn.Linear)]
+        layers = [*hidden, model.embedding, model.head]
+        self.active = len(hidden)
+        self.weights = [layer.weight.detach().repeat(count, 1, 1) for layer in layers]
+        self.biases = [layer.bias.detach().repeat(count, 1, 1) for layer in layers]
+        self.gradients = [torch.zeros_like(tensor) for tensor in self.parameters]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The weights, then the biases; `gradients` has the same order."""
+        return [*self.weights, *self.biases]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The outputs [S, B, out] of all layers on inputs [B, in] that the members share."""
+        outputs: list[Tensor] = []
+        h = x.expand(len(self.weights[0]), -1, -1)
+        for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias, h, weight.transpose(1, 2))
+            outputs.append(h.relu_() if place < self.active else h)
+        return outputs
+
+    def backward(self, x: Tensor, outputs: list[Tensor], by_embeddings: Tensor, by_logits: Tensor) -> None:
+        """Set `gradients` from the derivatives of the losses by embeddings [S, B, E] and logits [S, B, K]."""
+        count = len(self.weights)
+        inputs = [x.expand(len(by_logits), -1, -1), *outputs[:-1]]
+        above = by_logits
+        for place in reversed(range(count)):
+            torch.bmm(above.transpose(1, 2), inputs[place], out=self.gradients[place])
+            torch.sum(above, 1, keepdim=True, out=self.gradients[count + place])
+            if place == count - 1:
+                above = torch.baddbmm(by_embeddings, above, self.weights[place])
+            elif place:
+                above = torch.bmm(above, self.weights[place])
+                above = torch.ops.aten.threshold_backward(above, inputs[place], 0)
+
+
+def _optimizers(network: Layers, members: Sequence[Member], name: str) -> list[torch.optim.Optimizer]:
+    """One for each run of members at the same rate, on views of the stacked tensors; one for all learned centers."""
+    optimizers: list[torch.optim.Optimizer] = []
+    for start, stop in _runs([member.learning_rate for member in members]):
+        views: list[Tensor] = []
+        for tensor, gradient in zip(network.parameters, network.gradients, strict=True):
+            view = nn.Parameter(tensor[start:stop])
+            view.grad = gradient[start:stop]
+            views.append(view)
+        optimizers.append(OPTIMIZERS[name](views, members[start].learning_rate))
+    if centers := [parameter for member in members for parameter in member.loss.parameters()]:
+        optimizers.append(torch.optim.SGD(centers, lr=CENTERS_RATE))
+    return optimizers
+
+
+def _runs(values: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Where equal neighbors start and stop."""
+    start = 0
+    for place in range(1, len(values) + 1):
+        if place == len(values) or values[place] != values[start]:
+            yield start, place
+            start = place
+
+
+class _Losses:
+    """The losses of all members, and what became of those that failed."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.losses = [member.loss for member in members]
+        self.programs = [compile_gradient(loss.expression.node, loss.num_classes) for loss in self.losses]
+        self.values: dict[int, Tensor] = {}
+        self.failed: dict[int, TrainResult] = {}
+
+    def pull(self, logits: Tensor, embeddings: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The derivatives of each member's loss by its logits [S, B, K] and its embeddings [S, B, E].
+
+        Those by learned centers are left in their `grad`.
+        """
+        chain = _Chain(logits, embeddings, labels, step)
+        for place, loss in enumerate(self.losses):
+            if place not in self.failed:
+                loss.zero_grad()
+                try:
+                    value, gradients = self.programs[place](chain.batch(place, loss))
+                    self.values[place] = loss.scale * value
+                    chain.add(place, gradients, loss.scale)
+                except (EvolossError, ArithmeticError, RuntimeError, ValueError) as error:
+                    detail = f"{type(error).__name__}: {error}".splitlines()[0]
+                    self.failed[place] = TrainResult(Status.INVALID, steps=step, detail=detail)
+        return chain.pull()
+
+    def check(self, step: int) -> None:
+        """Note those whose loss is not finite any more."""
+        for place, value in self.values.items():
+            if place not in self.failed and not torch.isfinite(value):
+                detail = f"loss {value.item():g} at step {step}"
+                self.failed[place] = TrainResult(Status.DIVERGED, steps=step, detail=detail)
+
+
+class _Chain:
+    """The variables of all members on one batch, and the way from them back to logits and embeddings."""
+
+    def __init__(self, logits: Tensor, embeddings: Tensor, labels: Tensor, step: int) -> None:
+        self.logits, self.embeddings, self.labels, self.step = logits, embeddings, labels, step
+        self.log_p = logits.log_softmax(2)
+        self.softmax = self.log_p.exp()
+        self.p = self.softmax.clamp(FLOOR, 1)
+        self.targets = self._plain(0)
+        self.by = {name: torch.zeros_like(logits) for name in ("p", "log_p", "z")}
+        self.leaves: dict[int, Tensor] = {}
+        self.distances: list[Tensor] = []
+        self.by_distances: list[Tensor] = []
+
+    def _plain(self, place: int, embeddings: Tensor | None = None, centers: Tensor | None = None) -> Batch:
+        logits = self.logits[place]
+        return Batch(logits, self.labels, None, embeddings, centers, logits.shape[1], step=self.step)
+
+    def batch(self, place: int, loss: Loss) -> Batch:
+        """The batch of one member: its variables are known, and detached from how they came about."""
+        names = loss.expression.variables
+        self.sources: dict[str, Tensor] = {}
+        leaf = None
+        if loss.expression.sees_embeddings:
+            leaf = self.leaves[place] = self.embeddings[place].detach().requires_grad_()
+        batch = self._plain(place, leaf, loss.centers)
+        words = vars(batch)  # where its cached properties look first
+        words |= {"p": self.p[place], "log_p": self.log_p[place], "z": self.logits[place]}
+        words |= {TARGETS[name]: getattr(self.targets, TARGETS[name]) for name in TARGETS if name in names}
+        with torch.enable_grad():
+            self.sources = {name: getattr(batch, name) for name in DISTANCES if name in names}
+        words |= {name: source.detach() for name, source in self.sources.items()}
+        return batch
+
+    def add(self, place: int, gradients: dict[str, Tensor], scale: float) -> None:
+        """Take in the derivatives of the last batch's loss by its variables, times `scale`."""
+        for name, gradient in gradients.items():
+            if name in self.by:
+                torch.mul(gradient, scale, out=self.by[name][place])
+            else:
+                self.distances.append(self.sources[name])
+                self.by_distances.append(scale * gradient)
+
+    def pull(self) -> tuple[Tensor, Tensor]:
+        """The derivatives by logits [S, B, K] and embeddings [S, B, E]."""
+        by_log_p = self.by["log_p"] + self.by["p"] * self.softmax * (self.softmax >= FLOOR)
+        by_logits = self.by["z"] + by_log_p - self.softmax * by_log_p.sum(2, keepdim=True)
+        by_embeddings = torch.zeros_like(self.embeddings)
+        if self.distances:
+            torch.autograd.backward(self.distances, self.by_distances)
+            for place, leaf in self.leaves.items():
+                if leaf.grad is not None:
+                    by_embeddings[place] = leaf.grad
+        return by_logits, by_embeddings
+
+
+def _results(
+    network: Layers,
+    members: Sequence[Member],
+    failed: dict[int, TrainResult],
+    samples: Samples,
+    scored: dict[Role, Samples],
+    steps: int,
+) -> list[TrainResult]:
+    finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in network.parameters]).all(0)
+    references = _references(network, members, samples)
+    right = {role: _accuracies(network, references, data) for role, data in scored.items()}
+    results: list[TrainResult] = []
+    for place in range(len(members)):
+        lost = TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
+        accuracy = {role: values[place] for role, values in right.items()}
+        learned = TrainResult(Status.OK, accuracy, steps) if finite[place] else lost
+        results.append(failed.get(place, learned))
+    return results
+
+
+def _references(network: Layers, members: Sequence[Member], samples: Samples) -> list[Tensor | None]:
+    """For each member the points [K, E] whose nearest one is the predicted class; None where the logits decide."""
+    means: Tensor | None = None
+    if any(member.decoder == "means" for member in members):
+        parts = [network.forward(images.flatten(1))[-2] for images in samples.images.split(SCORING_BATCH)]
+        means = torch.cat(parts, 1)
+    references: list[Tensor | None] = []
+    for place, member in enumerate(members):
+        if member.decoder == "argmax":
+            references.append(None)
+        elif member.decoder == "centers":
+            references.append(member.loss.centers)
+        else:
+            assert means is not None
+            references.append(class_means(means[place], samples.labels, member.loss.num_classes))
+    return references
+
+
+def _accuracies(network: Layers, references: Sequence[Tensor | None], data: Samples) -> list[float]:
+    right = torch.zeros(len(references), dtype=torch.long, device=data.labels.device)
+    for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
+        *_, embeddings, logits = network.forward(images.flatten(1))
+        guesses = logits.argmax(2)
+        for place, points in enumerate(references):
+            if points is not None:
+                guesses[place] = nearest(embeddings[place], points)
+        right += (guesses == labels).sum(1)
+    return [count / len(data.labels) for count in right.tolist()]
