@@ -136,14 +136,17 @@ class Batch:
         """[N, N - 1] to the sum over partners of each sample, and their mean."""
         return self._mean(self._spread(values, len(self.labels) - 1).sum(1))
 
-    def pair(self, values: Tensor | float) -> Tensor:
-        """Half the mean over agreeing pairs plus half the mean over the others; a kind that is absent contributes 0."""
-        values = self._spread(values, len(self.labels) - 1)
+    @functools.cached_property
+    def pair_weights(self) -> Tensor:
+        """What each pair [N, N - 1] counts in `pair`."""
         agree = self.Y
         agreeing = agree.sum()
         differing = agree.numel() - agreeing
-        weights = agree * (0.5 / agreeing.clamp_min(1)) + (1 - agree) * (0.5 / differing.clamp_min(1))
-        return (values * weights).sum()
+        return agree * (0.5 / agreeing.clamp_min(1)) + (1 - agree) * (0.5 / differing.clamp_min(1))
+
+    def pair(self, values: Tensor | float) -> Tensor:
+        """Half the mean over agreeing pairs plus half the mean over the others; a kind that is absent contributes 0."""
+        return (self._spread(values, len(self.labels) - 1) * self.pair_weights).sum()
 
     def trip(self, values: Tensor | float) -> Tensor:
         """[T] to the mean; no triplet, no loss."""
