@@ -30,10 +30,11 @@ class Climb:
 
     def climb(self, contenders: list[Candidate], reference: Candidate) -> None:
         """Successive halving (Jamieson and Talwalkar 2016) over the rungs; named losses go all the way."""
+        trained: Trained = {}
         for index in range(self.height):
             if index:
                 contenders = promoted(contenders, self.regimes[0].rung(index).keep)
-            budgets = partial(_budgets, index)
+            budgets = partial(_budgets, index, trained)
             trained = self._train(f"rung {index + 1} of {self.height}", contenders, reference, budgets, 0)
             for candidate in contenders:
                 candidate.rung, candidate.scores, candidate.select = index, {}, {}
@@ -113,8 +114,27 @@ class Climb:
         return accuracies
 
 
-def _budgets(index: int, _: Candidate, regime: Regime) -> list[Budget]:
-    return regime.budgets(index)
+def _budgets(index: int, before: Trained, candidate: Candidate, regime: Regime) -> list[Budget]:
+    """The trainings of a rung, without the rates that cannot win."""
+    known = before.get((candidate.key, regime.name), [])
+    return [budget for budget in regime.budgets(index) if _can_win(budget, known)]
+
+
+def _can_win(budget: Budget, known: Sequence[Evaluation]) -> bool:
+    """Whether a rate may beat those that trained as long before, if accuracy over rates has one peak.
+
+    It had on 44 of 45 losses that a search had promoted (10,000 x 3 on Fashion-MNIST, rates .0015, .003, .006).
+    """
+    scores = {e.job.budget.learning_rate: e.score for e in known if e.job.budget and e.score is not None}
+    if not scores or not any(_same_length(budget, e.job.budget) for e in known):
+        return True
+    best = max(scores, key=lambda rate: scores[rate])
+    low, high = sorted((best, budget.learning_rate))
+    return not any(low < rate < high for rate in scores)
+
+
+def _same_length(budget: Budget, other: Budget | None) -> bool:
+    return other is not None and (budget.samples, budget.epochs) == (other.samples, other.epochs)
 
 
 def _best(evaluations: Sequence[Evaluation]) -> Evaluation:

@@ -97,8 +97,9 @@ def sweep_of(space: SearchSpace, proxy: str, rung: int = -1) -> Rung:
     Rungs of the same budget at further rates are one sweep.
     """
     rungs = space.rungs_for(proxy)
-    rates = {rate for other in rungs if other.epochs == rungs[-1].epochs for rate in other.rates}
-    return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0})
+    last = rungs[-1]
+    rates = {rate for r in rungs if (r.samples, r.epochs) == (last.samples, last.epochs) for rate in r.rates}
+    return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 
 def _other_optimizer(config: RunConfig, home: Contest) -> Contest | None:
@@ -107,9 +108,12 @@ def _other_optimizer(config: RunConfig, home: Contest) -> Contest | None:
 
 
 def _other_proxy(config: RunConfig, home: Contest) -> Contest | None:
-    """At the first rung of that proxy: the Inception is some thirty times as slow as the MLP."""
+    """At a cheap rung of that proxy, the second: the Inception is some thirty times as slow as the MLP."""
     other = next((name for name in config.space.rungs if name != config.proxy), None)
-    return None if other is None else replace(home, proxy=other, rung=sweep_of(config.space, other, 0))
+    if other is None:
+        return None
+    second = min(1, len(config.space.rungs[other]) - 1)
+    return replace(home, proxy=other, rung=sweep_of(config.space, other, second))
 
 
 def _other_data(config: RunConfig, home: Contest) -> Contest | None:

@@ -203,7 +203,7 @@ class _Chain:
     def __init__(self, logits: Tensor, embeddings: Tensor, labels: Tensor, step: int) -> None:
         self.logits, self.embeddings, self.labels, self.step = logits, embeddings, labels, step
         self.log_p = logits.log_softmax(2)
-        self.softmax = self.log_p.exp()
+        self.softmax = logits.softmax(2)
         self.p = self.softmax.clamp(FLOOR, 1)
         self.targets = self._plain(0)
         self.by = {name: torch.zeros_like(logits) for name in ("p", "log_p", "z")}
@@ -242,8 +242,11 @@ class _Chain:
 
     def pull(self) -> tuple[Tensor, Tensor]:
         """The derivatives by logits [S, B, K] and embeddings [S, B, E]."""
-        by_log_p = self.by["log_p"] + self.by["p"] * self.softmax * (self.softmax >= FLOOR)
-        by_logits = self.by["z"] + by_log_p - self.softmax * by_log_p.sum(2, keepdim=True)
+        clamped = (self.softmax <= FLOOR) | (self.softmax >= 1)  # where torch's clamp lets no gradient through
+        by_softmax = self.by["p"].masked_fill_(clamped, 0.0)
+        by_logits = torch._softmax_backward_data(by_softmax, self.softmax, 2, torch.float32)
+        by_logits += torch._log_softmax_backward_data(self.by["log_p"], self.log_p, 2, torch.float32)
+        by_logits += self.by["z"]
         by_embeddings = torch.zeros_like(self.embeddings)
         if self.distances:
             torch.autograd.backward(self.distances, self.by_distances)

@@ -82,9 +82,10 @@ def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
 
 def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
     rung = playoff.sweep_of(load_space("hybrid"), "inception")
-    assert (rung.samples, rung.epochs, rung.rates, rung.keep) == (5000, 4, (1.5e-3, 3e-3, 6e-3), 1.0)
+    rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+    assert (rung.samples, rung.epochs, rung.rates, rung.keep, rung.scored) == (5000, 3, rates, 1.0, None)
     first = playoff.sweep_of(load_space("hybrid"), "inception", 0)
-    assert (first.samples, first.epochs, first.rates) == (2500, 2, (1.5e-3, 3e-3, 6e-3))
+    assert (first.samples, first.epochs, first.rates, first.scored) == (2500, 1, rates, None)
 
 
 def judged(regime="search", **tests):

@@ -176,15 +176,15 @@ def test_steps_are_those_of_the_budget_however_few_samples(samples, available, b
 
 
 def test_batches_are_permutations_one_after_the_other():
-    batches = training._batches(10, 4, torch.Generator().manual_seed(0))
+    batches = training.batches(10, 4, torch.Generator().manual_seed(0))
     epochs = [torch.cat(list(islice(batches, 3))).tolist() for _ in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_a_rest_of_one_sample_is_skipped_and_a_single_sample_is_not():
-    assert [len(b) for b in islice(training._batches(9, 4, torch.Generator()), 4)] == [4, 4, 4, 4]
-    assert [b.tolist() for b in islice(training._batches(1, 4, torch.Generator()), 2)] == [[0], [0]]
+    assert [len(b) for b in islice(training.batches(9, 4, torch.Generator()), 4)] == [4, 4, 4, 4]
+    assert [b.tolist() for b in islice(training.batches(1, 4, torch.Generator()), 2)] == [[0], [0]]
 
 
 def test_a_batch_size_of_one_does_not_hang(monkeypatch):
@@ -197,7 +197,7 @@ def test_a_batch_size_of_one_does_not_hang(monkeypatch):
         return permute(*arguments, **options)
 
     monkeypatch.setattr(torch, "randperm", counted)
-    assert [len(b) for b in islice(training._batches(6, 1, torch.Generator()), 6)] == [1] * 6
+    assert [len(b) for b in islice(training.batches(6, 1, torch.Generator()), 6)] == [1] * 6
 
 
 def test_the_learning_rate_falls_to_zero():
@@ -209,14 +209,14 @@ def test_the_learning_rate_falls_to_zero():
             return super().forward(*inputs)
 
     optimizers = []
-    make = training._OPTIMIZERS["adam"]
+    make = training.OPTIMIZERS["adam"]
 
     def kept(model, rate):
         optimizers.append(make(model, rate))
         return optimizers[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(training._OPTIMIZERS, "adam", kept)
+        patch.setitem(training.OPTIMIZERS, "adam", kept)
         run(Watched())
     assert rates == pytest.approx([3e-3 * (1 - step / 24) for step in range(24)])
 
@@ -261,7 +261,7 @@ def test_shifts_reach_every_offset():
 
 def test_flips_mirror_about_half_of_the_images():
     images = numbered(200)
-    flipped = training._augmented(images, replace(BUDGET, flips=True), torch.Generator().manual_seed(0))
+    flipped = training.augmented(images, replace(BUDGET, flips=True), torch.Generator().manual_seed(0))
     mirrored = [torch.equal(after, before.flip(2)) for before, after in zip(images, flipped, strict=True)]
     same = [torch.equal(after, before) for before, after in zip(images, flipped, strict=True)]
     assert all(a != b for a, b in zip(mirrored, same, strict=True))
@@ -270,13 +270,13 @@ def test_flips_mirror_about_half_of_the_images():
 
 def test_without_augmentation_images_are_as_they_were():
     images = numbered(3)
-    assert training._augmented(images, BUDGET, torch.Generator()) is images
+    assert training.augmented(images, BUDGET, torch.Generator()) is images
 
 
 @pytest.mark.parametrize("size", [8, 28, 32])
 def test_shifts_are_an_eighth_of_the_width_at_most(size):
     images = numbered(300, 1, size, size)
-    shifted = training._augmented(images, replace(BUDGET, shifts=True), torch.Generator().manual_seed(0))
+    shifted = training.augmented(images, replace(BUDGET, shifts=True), torch.Generator().manual_seed(0))
     middle = size // 2
     columns = [int(image[0, middle, middle]) % size - middle for image in shifted]
     assert {min(columns), max(columns)} == {-(size // 8), size // 8}
@@ -322,7 +322,7 @@ def test_nearest_never_names_what_is_not_finite():
     assert nearest(torch.tensor([[4.0, 4.0], [0.0, 0.0], [1e6, 1e6]]), references).tolist() == [1, 3, 1]
 
 
-def test_every_scored_role_is_reported_over_many_scoring_batches(monkeypatch):
+def test_every_scored_role_is_reported_over_many_scoringbatches(monkeypatch):
     scored = {"select": blobs(103, seed=1), "test": blobs(31, seed=2)}
     whole, _ = run(scored=scored)
     monkeypatch.setattr(training, "SCORING_BATCH", 10)
