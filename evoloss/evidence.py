@@ -1,14 +1,19 @@
-"""What numbers allow to say: paired differences, their intervals, corrections for many looks, the ceiling of luck."""
+"""What numbers allow to say: paired differences, rank correlations, intervals, many looks, the ceiling of luck."""
 
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evoloss.records import Standing, Status
 
+if TYPE_CHECKING:
+    import numpy as np
+
 LEVEL = 0.05  # of a verdict; the interval is its complement, 95 %
+RESAMPLES = 2000  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,15 @@ class Difference:
     low: float
     high: float
     p: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -128,3 +142,48 @@ def expected_maximum(count: int) -> float:
 
     value, _ = integrate.quad(lambda x: x * density(x), -10, 10)
     return float(value)
+
+
+def rank_correlations(first: Sequence[float], second: Sequence[float]) -> "tuple[np.ndarray, np.ndarray]":
+    """Spearman's rho and Kendall's tau-b of two rankings of the same n things, [1 + RESAMPLES] numbers each.
+
+    The first number is the one of the things as they are, the others are of bootstrap resamples of them (Efron 1979).
+    The resamples depend on n alone: arrays of the same n can be subtracted from each other and averaged. NaN where all
+    things of a resample are equal.
+
+    With s_ij = sign(x_i - x_j), t_ij the same of y, and w_i how often a resample has thing i:
+
+        tau = sum w_i w_j s_ij t_ij / sqrt(sum w_i w_j s_ij^2 * sum w_i w_j t_ij^2)
+        rho = sum w_i a_i b_i / sqrt(sum w_i a_i^2 * sum w_i b_i^2),  a_i = sum_j w_j s_ij,  b_i = sum_j w_j t_ij
+
+    a_i / 2 is the rank of thing i less the mean rank, equal things sharing theirs.
+    """
+    import numpy as np
+
+    count = len(first)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    weights = np.concatenate([np.ones((1, count)), drawn])
+    signs = [np.sign(np.subtract.outer(values, values)) for values in (np.asarray(first), np.asarray(second))]
+
+    def kendall(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return (weights @ (s * t) * weights).sum(1)
+
+    def spearman(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return (weights * (weights @ s) * (weights @ t)).sum(1)
+
+    def correlation(product: Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]) -> np.ndarray:
+        s, t = signs
+        with np.errstate(invalid="ignore"):
+            return product(s, t) / np.sqrt(product(s, s) * product(t, t))
+
+    return correlation(spearman), correlation(kendall)
+
+
+def bootstrapped(values: "np.ndarray") -> Estimate:
+    """The first of the values with the percentile interval of the others, those that are NaN left out."""
+    import numpy as np
+
+    if np.isnan(values).all():
+        return Estimate(math.nan, math.nan, math.nan)
+    low, high = np.nanpercentile(values[1:], [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
+    return Estimate(float(values[0]), float(low), float(high))

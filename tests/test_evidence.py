@@ -2,6 +2,7 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 import stubs
 from scipy import stats
@@ -158,3 +159,45 @@ def test_a_loss_compared_with_itself_is_seldom_called_different():
     verdicts = [evidence.verdict(evidence.difference(scores(2 * n), scores(2 * n + 1))) for n in range(200)]
     wrong = sum(word != "not distinguishable" for word in verdicts)
     assert 0 < wrong <= 0.07 * len(verdicts)
+
+
+def rounded(rng, count, ties):
+    """Numbers with ties where `ties`."""
+    values = rng.normal(size=count)
+    return values.round(0) if ties else values
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("count", [3, 12, 67])
+def test_rank_correlations_are_those_of_scipy_on_the_sample_and_on_every_resample(count, ties):
+    rng = np.random.default_rng(count)
+    first = rounded(rng, count, ties)
+    second = first + rounded(rng, count, ties)
+    spearman, kendall = evidence.rank_correlations(first, second)
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), evidence.RESAMPLES)
+    assert len(spearman) == len(kendall) == 1 + evidence.RESAMPLES
+    for number, drawn in enumerate([np.ones(count, int), *weights[:20]]):
+        places = np.repeat(np.arange(count), drawn)
+        if len(set(first[places])) > 1 and len(set(second[places])) > 1:
+            assert spearman[number] == pytest.approx(stats.spearmanr(first[places], second[places])[0])
+            assert kendall[number] == pytest.approx(stats.kendalltau(first[places], second[places])[0])
+        else:
+            assert math.isnan(spearman[number])
+            assert math.isnan(kendall[number])
+
+
+def test_the_interval_of_a_correlation_has_the_length_that_theory_gives():
+    """Fisher's z of a normal sample has the standard error 1 / sqrt(n - 3), times 1.03 for ranks (Fieller 1957)."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=100)
+    spearman, _ = evidence.rank_correlations(first, first + rng.normal(size=100))
+    rho = evidence.bootstrapped(spearman)
+    expected = 1.96 * math.sqrt(1.06 / 97)
+    assert (math.atanh(rho.high) - math.atanh(rho.low)) / 2 == pytest.approx(expected, rel=0.25)
+    assert rho.low < rho.value < rho.high
+
+
+def test_correlations_with_a_constant_are_not_defined():
+    spearman, _ = evidence.rank_correlations([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
+    estimate = evidence.bootstrapped(spearman)
+    assert all(map(math.isnan, (estimate.value, estimate.low, estimate.high)))

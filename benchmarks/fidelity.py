@@ -1,0 +1,397 @@
+"""How well short trainings predict a long one: `python -m benchmarks.fidelity --dataset fashion-mnist`.
+
+Trains the library's losses for ten classes and forty evolved ones (`benchmarks.evolved`) at every rung of a table and
+for long, at least 15 times the examples of the last rung, and correlates the ranks: within an optimizer, and from one
+to the other. Scores are accuracies on the select role; where a rung or the long training has several learning rates, a
+loss counts with its best one. A loss that fails there at every rate ranks last. Rungs and the long training share no
+seed: no initial weights, no draw of samples, no order of batches. Intervals are of a bootstrap over the losses.
+
+Prints a table and writes `scores.csv` (every training), `correlations.csv` and `fidelity.png` into `--out`. An archive
+there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
+only what they add. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can
+reach. All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 4 core-hours on CIFAR-10.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from benchmarks import evolved, fidelity_picture
+from evoloss import data
+from evoloss.archive import Archive
+from evoloss.baselines import BASELINES, family
+from evoloss.config import Rung
+from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate, with_optimizer
+from evoloss.evaluate import Workbench, prepare
+from evoloss.evaluate import evaluate as run
+from evoloss.evidence import Estimate, bootstrapped, rank_correlations
+from evoloss.expression import Expression
+from evoloss.files import write_csv
+from evoloss.records import Budget, DataSpec, Evaluation, Job, derive_seed
+from evoloss.tables import print_table
+from evoloss.workers import Pool, open_pool
+
+FAILED = -1.0  # ranks below every accuracy
+TOP = 5  # of the long training, which a rung that keeps a third should keep
+TURNS = 3  # of timing the shortest and the last rung
+REPORTS = 4  # of progress, a rung
+
+
+@dataclass(frozen=True)
+class Study:
+    """A proxy, its rungs (the cheapest first), and the long training that they are to predict."""
+
+    proxy: str
+    rungs: tuple[Rung, ...]
+    long: Rung
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loss that takes part; `scale` makes its initial gradient as long as cross-entropy's."""
+
+    name: str
+    expression: Expression
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """All losses under one budget, [seeds, losses] each: select accuracy, NaN where a training failed, and seconds.
+
+    The seconds are on the clock of the wall: where trainings outnumber cores they are no measure of cost.
+    """
+
+    accuracy: np.ndarray
+    seconds: np.ndarray
+
+
+Results = dict[Budget, Trained]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to score losses: a rung and so many seeds."""
+
+    rung: Rung
+    seeds: int
+
+    @property
+    def title(self) -> str:
+        """Samples and epochs, rates and seeds where there are several."""
+        rates, seeds = len(self.rung.rates), self.seeds
+        words = [f"{self.rung.samples:,} x {self.rung.epochs}"]
+        return ", ".join(words + [f"{rates} rates"] * (rates > 1) + [f"{seeds} seeds"] * (seeds > 1))
+
+    def scores(self, results: Results) -> list[np.ndarray]:
+        """Scores [losses], once for each group of so many seeds that there is."""
+        count = len(results[self.rung.budgets()[0]].accuracy)
+        groups = [range(first, first + self.seeds) for first in range(0, count - self.seeds + 1, self.seeds)]
+        return [best(self.rung, results, group) for group in groups]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Core-seconds of a training with cross-entropy: of every training (a new model, scoring), and of every step."""
+
+    training: float
+    step: float
+
+    def of(self, reading: Reading) -> float:
+        """Core-seconds that a loss takes."""
+        budgets = reading.rung.budgets()
+        return reading.seeds * len(budgets) * (self.training + self.step * steps(budgets[0]))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well a reading under one optimizer predicts the long training under `long`, the same or another.
+
+    `cost` is in core-seconds, as a share of what the long training of a loss takes at all its rates on one seed. `half`
+    is Spearman's correlation among the better half of the losses by the long training, `kept` how many of its best five
+    are in the reading's best third. Where the reading can be repeated on other seeds, these are means.
+    """
+
+    optimizer: str
+    long: str
+    reading: Reading
+    cost: float
+    spearman: Estimate
+    kendall: Estimate
+    half: Estimate
+    kept: float
+
+
+# Trainings
+
+
+def entries(proxy: str, count: int | None, evaluate: Evaluate) -> list[Entry]:
+    """The losses that pass the screens; of `count` of them, library and evolved ones in proportion."""
+    library = {row.name: Expression.parse(row.expression) for row in BASELINES.values() if row.classes in (None, 10)}
+    losses = list((library | evolved.load()).items())
+    chosen = losses if count is None else [losses[place * len(losses) // count] for place in range(count)]
+    seed = derive_seed("fidelity", "screen", 0)
+    jobs = {name: Job("screen", e.key, e.text, proxy, seed, time_limit=SCREEN_LIMIT) for name, e in chosen}
+    answers = evaluate(jobs.values())
+    scales = {name: answers[job].scale for name, job in jobs.items()}
+    for name in (name for name, scale in scales.items() if scale is None):
+        say(f"{name} does not take part: {answers[jobs[name]].detail or 'it learns when negated'}")
+    return [Entry(name, expression, scale) for name, expression in chosen if (scale := scales[name]) is not None]
+
+
+def trained(proxy: str, losses: Sequence[Entry], rung: Rung, seeds: Sequence[int], evaluate: Evaluate) -> Results:
+    """Every loss at every rate of the rung on every seed."""
+    jobs = {
+        budget: [[_job(proxy, entry, budget, seed) for entry in losses] for seed in seeds] for budget in rung.budgets()
+    }
+    answers = evaluate(job for table in jobs.values() for line in table for job in line)
+
+    def table(budget: Budget, name: str) -> np.ndarray:
+        return np.array([[getattr(answers[job], name) for job in line] for line in jobs[budget]], dtype=float)
+
+    return {budget: Trained(table(budget, "score"), table(budget, "seconds")) for budget in jobs}
+
+
+def _job(proxy: str, entry: Entry, budget: Budget, seed: int) -> Job:
+    key, text = entry.expression.key, entry.expression.text
+    return Job("train", key, text, proxy, seed, budget, entry.scale, time_limit=budget.time_limit)
+
+
+def seeds_of(series: str, count: int) -> list[int]:
+    """The seeds of the rungs, or of the long trainings: never the same."""
+    return [derive_seed("fidelity", series, number) for number in range(count)]
+
+
+def steps(budget: Budget) -> int:
+    """The steps of a training."""
+    return budget.epochs * -(-budget.samples // budget.batch_size)
+
+
+def clocked(study: Study, optimizer: str, workbench: Workbench) -> Cost:
+    """From the processor time of the shortest and the last rung, in turn and in this process: medians."""
+    budgets = [with_optimizer(middle(rung), optimizer).budgets()[0] for rung in (study.rungs[0], study.rungs[-1])]
+    jobs = [_job(study.proxy, Entry("ce", REFERENCE, 1.0), budget, 0) for budget in budgets]
+    times: list[list[float]] = [[], []]
+    for _ in range(1 + TURNS):
+        for job, taken in zip(jobs, times, strict=True):
+            start = time.process_time()
+            run(job, workbench)
+            taken.append(time.process_time() - start)
+    short, last = (statistics.median(taken[1:]) for taken in times)  # the first turn prepares the data
+    step = (last - short) / (steps(budgets[1]) - steps(budgets[0]))
+    return Cost(short - step * steps(budgets[0]), step)
+
+
+def best(rung: Rung, results: Results, places: Sequence[int]) -> np.ndarray:
+    """Mean accuracy [losses] over the seeds at these places, at each loss's best rate."""
+    means = np.stack([results[budget].accuracy[places].mean(0) for budget in rung.budgets()])
+    return np.nan_to_num(means, nan=FAILED).max(0)
+
+
+# Correlations
+
+
+def readings(study: Study, optimizer: str, count: int) -> list[Reading]:
+    """Every rung, a sweep also at its middle rate alone, with one seed and with all."""
+    rungs = [with_optimizer(part, optimizer) for rung in study.rungs for part in dict.fromkeys((middle(rung), rung))]
+    return [Reading(rung, seeds) for rung in rungs for seeds in dict.fromkeys((1, count))]
+
+
+def middle(rung: Rung) -> Rung:
+    """A sweep cut down to the rate in its middle."""
+    return rung.model_copy(update={"rates": (statistics.median(rung.rates),)})
+
+
+def predictions(study: Study, results: dict[str, Results], costs: dict[str, Cost], count: int) -> list[Prediction]:
+    """Every reading under every optimizer against every long training, the same optimizer's first.
+
+    Where the long training has several seeds, the last reading of an optimizer is the long training itself, its second
+    seed against its first: the most that any rung can reach.
+    """
+    pairs = sorted(itertools.product(results, results), key=lambda pair: pair[0] != pair[1])
+    lines: list[Prediction] = []
+    for optimizer, other in pairs:
+        long = Reading(with_optimizer(study.long, other), 1)
+        repeats = long.scores(results[other])
+        target = best(long.rung, results[other], range(len(repeats)))
+        scored = {reading: reading.scores(results[optimizer]) for reading in readings(study, optimizer, count)}
+        compared = [(reading, vectors, target) for reading, vectors in scored.items()]
+        if optimizer == other and len(repeats) > 1:
+            compared.append((long, repeats[1:], repeats[0]))
+        for reading, vectors, truth in compared:
+            cost = costs[optimizer].of(reading) / costs[other].of(long)
+            lines.append(Prediction(optimizer, other, reading, cost, *agreement(vectors, truth)))
+    return lines
+
+
+def agreement(vectors: Sequence[np.ndarray], target: np.ndarray) -> tuple[Estimate, Estimate, Estimate, float]:
+    """Spearman, Kendall, Spearman among the target's better half, and how many of its top the best third keeps."""
+    half = np.argsort(-target, kind="stable")[: len(target) // 2]
+    pairs = [rank_correlations(vector, target) for vector in vectors]
+    upper = [rank_correlations(vector[half], target[half])[0] for vector in vectors]
+    curves = (*zip(*pairs, strict=True), upper)
+    spearman, kendall, among = (bootstrapped(np.mean(curve, axis=0)) for curve in curves)
+    return spearman, kendall, among, statistics.fmean(kept(vector, target) for vector in vectors)
+
+
+def kept(scores: np.ndarray, target: np.ndarray) -> int:
+    """How many of the target's best five are in the best third of the scores."""
+    third = np.argsort(-scores, kind="stable")[: -(-len(scores) // 3)]
+    return len(np.intersect1d(third, np.argsort(-target, kind="stable")[:TOP]))
+
+
+# Output
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def write(out: Path, losses: Sequence[Entry], results: dict[str, Results], lines: Sequence[Prediction]) -> None:
+    """Both CSV files and the picture."""
+    scores = [
+        {"loss": e.name, "family": family(e.expression.variables), "optimizer": b.optimizer, "samples": b.samples}
+        | {"epochs": b.epochs, "rate": b.learning_rate, "seed": seed, "select_acc": t.accuracy[seed, place]}
+        | {"seconds": round(t.seconds[seed, place], 2), "expression": e.expression.text}
+        for table in results.values()
+        for b, t in table.items()
+        for seed in range(len(t.accuracy))
+        for place, e in enumerate(losses)
+    ]
+    write_csv(out / "scores.csv", scores[0], scores)
+    correlations = [_flat(line) for line in lines]
+    write_csv(out / "correlations.csv", correlations[0], correlations)
+    fidelity_picture.draw(out / "fidelity.png", lines)
+
+
+def _flat(line: Prediction) -> dict[str, Any]:
+    """A line of the CSV file: an estimate takes three columns."""
+    rung, flat = line.reading.rung, {"optimizer": line.optimizer, "long": line.long}
+    flat |= {"samples": rung.samples, "epochs": rung.epochs, "rates": len(rung.rates), "seeds": line.reading.seeds}
+    flat |= {"cost": f"{line.cost:.4g}"}
+    for name in ("spearman", "kendall", "half"):
+        flat |= {f"{name}_{part}".removesuffix("_value"): f"{v:.4f}" for part, v in vars(getattr(line, name)).items()}
+    return flat | {"kept": f"{line.kept:.2f}"}
+
+
+def show(lines: Sequence[Prediction]) -> None:
+    """The table."""
+    columns = ("optimizer", "long", "rung", "cost", "Spearman", "Kendall", "of the better half", f"top {TOP} kept")
+
+    def cells(line: Prediction) -> list[str]:
+        figures = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (line.spearman, line.kendall, line.half)]
+        return [line.optimizer, line.long, line.reading.title, f"{line.cost:.1%}", *figures, f"{line.kept:.1f}"]
+
+    print_table(columns, [cells(line) for line in lines])
+
+
+def optimizers(text: str) -> list[str]:
+    """The optimizers of an option's value."""
+    names = list(dict.fromkeys(text.split(",")))
+    if not set(names) <= set(get_args(Rung.model_fields["optimizer"].annotation)):
+        raise argparse.ArgumentTypeError(f"expected adam, sgd or adam,sgd, got `{text}`")
+    return names
+
+
+def main() -> None:
+    """Train what is missing, optimizer by optimizer, and write what is known after each; print it at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=STUDIES, default="fashion-mnist")
+    parser.add_argument("--optimizer", type=optimizers, default="adam,sgd", help="one or both, comma-separated")
+    parser.add_argument("--losses", type=int, help="so many losses instead of all, spread over the list")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of every rung")
+    parser.add_argument("--long-seeds", type=int, default=1, help="seeds of the long training")
+    parser.add_argument("--workers", type=int, help="processes; by default one a core, 0 for none but this one")
+    parser.add_argument("--out", type=Path, help="where the archive and the files go; by default fidelity-DATASET")
+    options = parser.parse_args()
+    out = options.out or Path(f"fidelity-{options.dataset}")
+    out.mkdir(parents=True, exist_ok=True)
+    study, spec = STUDIES[options.dataset], DataSpec(options.dataset)
+    dataset = data.load(spec)
+    with closing(Archive(out / "archive.sqlite", spec)) as archive, ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(open_pool(dataset, options.workers)))
+        evaluate = partial(_answers, archive, lambda jobs: opened()(jobs))
+        losses = entries(study.proxy, options.losses, evaluate)
+        results: dict[str, Results] = {}
+        costs: dict[str, Cost] = {}
+        for optimizer in options.optimizer:
+            results[optimizer] = _measured(study, losses, optimizer, options.seeds, options.long_seeds, evaluate)
+            costs[optimizer] = clocked(study, optimizer, prepare(dataset))
+            lines = predictions(study, results, costs, options.seeds)
+            write(out, losses, results, lines)
+    print(f"{options.dataset}, {study.proxy}, {len(losses)} losses")
+    for name, cost in costs.items():
+        print(f"{name}: {1e3 * cost.step:.2f} ms a step, {1e3 * cost.training:.0f} ms more a training")
+    print()
+    show(lines)
+
+
+def _measured(
+    study: Study, losses: Sequence[Entry], optimizer: str, short: int, long: int, evaluate: Evaluate
+) -> Results:
+    """All trainings under one optimizer, the cheap ones first."""
+    results: Results = {}
+    plan = [(rung, seeds_of("rung", short)) for rung in study.rungs] + [(study.long, seeds_of("long", long))]
+    for rung, numbers in plan:
+        rung = with_optimizer(rung, optimizer)
+        say(f"{optimizer}, {Reading(rung, len(numbers)).title}: {len(losses)} losses")
+        results |= trained(study.proxy, losses, rung, numbers, evaluate)
+    return results
+
+
+def _answers(archive: Archive, pool: Pool, jobs: Iterable[Job]) -> dict[Job, Evaluation]:
+    """The archive's answers, with reports of progress."""
+    jobs = list(jobs)
+    heard = itertools.count(1)
+
+    def report(_: Evaluation) -> None:
+        number = next(heard)
+        if number % -(-len(jobs) // REPORTS) == 0:
+            say(f"  {number} of {len(jobs)}")
+
+    return archive.answers(jobs, pool, report)
+
+
+# Tables
+
+_IMAGES = {"batch_size": 64, "flips": True}
+
+STUDIES = {
+    "fashion-mnist": Study(
+        "mlp",
+        (
+            Rung(samples=1_000, epochs=1, rates=(3e-3,)),
+            Rung(samples=2_500, epochs=1, rates=(3e-3,)),
+            Rung(samples=5_000, epochs=1, rates=(3e-3,)),
+            Rung(samples=5_000, epochs=2, rates=(3e-3,)),
+            Rung(samples=10_000, epochs=1, rates=(3e-3,)),
+            Rung(samples=10_000, epochs=2, rates=(3e-3,)),
+            Rung(samples=10_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3)),
+        ),
+        Rung(samples=50_000, epochs=10, rates=(1e-3, 2e-3, 4e-3), time_limit=3600),
+    ),
+    "cifar10": Study(
+        "inception",
+        (
+            Rung(samples=1_250, epochs=2, rates=(3e-3,), **_IMAGES),
+            Rung(samples=2_500, epochs=1, rates=(3e-3,), **_IMAGES),
+            Rung(samples=2_500, epochs=2, rates=(3e-3,), **_IMAGES),
+            Rung(samples=5_000, epochs=2, rates=(1.5e-3, 3e-3, 6e-3), **_IMAGES),
+        ),
+        Rung(samples=15_000, epochs=10, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
+    ),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The picture of `benchmarks.fidelity`: rank correlation against cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+if TYPE_CHECKING:
+    from benchmarks.fidelity import Prediction
+
+COLORS = ("#0072B2", "#D55E00")  # told apart with any color vision: Okabe and Ito (2008)
+NAMES = 0.35  # of a correlation: the room for the rungs' names below the intervals
+
+
+def draw(path: Path, lines: "Sequence[Prediction]") -> None:
+    """A panel for each optimizer of the rungs and each of the long training; 95 % intervals of a bootstrap."""
+    pairs = list(dict.fromkeys((line.optimizer, line.long) for line in lines))
+    columns = min(len(pairs), 2)
+    rows = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(6.6 * columns, 5 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, pair in zip(axes.flat, pairs, strict=True):
+        _draw_panel(axis, [line for line in lines if (line.optimizer, line.long) == pair])
+        axis.set_title(f"rungs under {pair[0]}, long training under {pair[1]}", fontsize=11)
+    axes[0, 0].set_ylim(min(line.spearman.low for line in lines) - NAMES, 1.04)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.supxlabel("core-seconds of one loss, as a share of its long training")
+    figure.supylabel("Spearman's correlation with the long training")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _draw_panel(axis: Axes, lines: "Sequence[Prediction]") -> None:
+    """A color for each number of seeds; round at one learning rate, square at the best of several."""
+    curves: dict[tuple[int, bool], list[Prediction]] = {}
+    for line in sorted(lines, key=lambda line: line.cost):
+        curves.setdefault((line.reading.seeds, len(line.reading.rung.rates) > 1), []).append(line)
+    colors = dict(zip(sorted({seeds for seeds, _ in curves}), COLORS, strict=False))
+    for (seeds, sweep), curve in sorted(curves.items()):
+        words = (f"mean of {seeds} seeds" if seeds > 1 else "1 seed") + (", best rate" if sweep else "")
+        rho = [line.spearman for line in curve]
+        spread = [[e.value - e.low for e in rho], [e.high - e.value for e in rho]]
+        look = {"color": colors[seeds], "fmt": "s" if sweep else "o", "capsize": 2, "elinewidth": 1, "label": words}
+        axis.errorbar([line.cost for line in curve], [e.value for e in rho], spread, **look)
+        if seeds == 1:
+            _name(axis, curve, colors[seeds])
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axis.grid(alpha=0.3)
+
+
+def _name(axis: Axes, lines: "Sequence[Prediction]", color: str) -> None:
+    """The rungs' names, at the foot of the panel."""
+    for line in lines:
+        rung = line.reading.rung
+        words = f"{rung.samples:,} x {rung.epochs}" + (f", {len(rung.rates)} rates" if len(rung.rates) > 1 else "")
+        look = {"rotation": 90, "fontsize": 8, "ha": "center", "va": "bottom", "color": color}
+        axis.text(line.cost, 0.02, words, transform=axis.get_xaxis_transform(), **look)

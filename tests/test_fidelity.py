@@ -1,0 +1,101 @@
+"""What the benchmarks of fidelity compute, without their trainings."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import evolved, fidelity
+from benchmarks.fidelity import FAILED, STUDIES, Cost, Reading, Trained
+from evoloss.baselines import BASELINES, family
+from evoloss.config import Rung
+from evoloss.contest import with_optimizer
+from evoloss.duplicates import Fingerprints
+from evoloss.expression import Expression
+from evoloss.records import Candidate
+from evoloss.screen import screen
+
+SWEEP = Rung(samples=100, epochs=1, rates=(0.001, 0.002, 0.004))
+NAN = math.nan
+
+
+def results(*tables):
+    """Of the sweep: accuracies [seeds][losses] for each rate."""
+    budgets = SWEEP.budgets()
+    return {b: Trained(np.array(t), np.full((len(t), len(t[0])), 2.0)) for b, t in zip(budgets, tables, strict=True)}
+
+
+def test_a_loss_counts_with_the_best_rate_that_finished_on_every_seed():
+    swept = results([[0.5, NAN, NAN], [0.7, 0.1, NAN]], [[0.9, 0.3, NAN], [0.1, 0.4, NAN]], [[NAN] * 3, [0.9] * 3])
+    assert fidelity.best(SWEEP, swept, [0, 1]) == pytest.approx([0.6, 0.35, FAILED])
+    assert fidelity.best(SWEEP, swept, [0]) == pytest.approx([0.9, 0.3, FAILED])
+    assert fidelity.best(SWEEP, swept, [1]) == pytest.approx([0.9, 0.9, 0.9])
+
+
+def test_a_reading_is_repeated_on_as_many_groups_of_seeds_as_there_are():
+    swept = results(*[[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]] * 3)
+    assert np.concatenate(Reading(SWEEP, 1).scores(swept)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert np.concatenate(Reading(SWEEP, 2).scores(swept)) == pytest.approx([0.2, 0.3])
+    assert np.concatenate(Reading(SWEEP, 3).scores(swept)) == pytest.approx([0.3, 0.4])
+    assert Reading(SWEEP, 2).title == "100 x 1, 3 rates, 2 seeds"
+
+
+def test_a_reading_costs_its_trainings_and_their_steps():
+    rung = SWEEP.model_copy(update={"samples": 300, "epochs": 2})  # 3 batches of at most 128
+    assert Cost(training=1.0, step=0.1).of(Reading(rung, 2)) == pytest.approx(2 * 3 * (1 + 0.6))
+
+
+def test_the_top_of_the_long_training_is_looked_for_in_the_best_third():
+    target = np.arange(30.0)
+    assert fidelity.kept(target, target) == fidelity.TOP
+    assert fidelity.kept(-target, target) == 0
+    assert (
+        fidelity.kept(np.roll(target, 8), target) == 2
+    )  # the last five places hold 17 to 21, the best third is 20 to 29
+
+
+def test_a_perfect_reading_agrees_perfectly():
+    target = np.random.default_rng(0).permutation(30) / 30
+    *estimates, kept = fidelity.agreement([target**3, 2 * target], target)
+    assert [(e.value, e.low, e.high) for e in estimates] == [pytest.approx((1, 1, 1))] * 3
+    assert kept == fidelity.TOP
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_long_training_is_fifteen_times_the_last_rung_and_the_rungs_grow(name):
+    study = STUDIES[name]
+    examples = [rung.samples * rung.epochs for rung in study.rungs]
+    assert study.long.samples * study.long.epochs >= 15 * examples[-1]
+    assert examples == sorted(examples)
+    for optimizer in ("adam", "sgd"):
+        readings = fidelity.readings(study, optimizer, 3)
+        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + 1)
+        shared = {with_optimizer(rung, optimizer).budgets()[0] for rung in study.rungs}
+        assert shared <= {budget for reading in readings for budget in reading.rung.budgets()}
+
+
+def test_the_evolved_losses_are_forty_that_pass_the_screens_and_no_copies():
+    losses = evolved.load()
+    assert len(losses) == evolved.COUNT
+    known = Fingerprints()
+    everyone = losses | {name: Expression.parse(row.expression) for name, row in BASELINES.items()}
+    for name, expression in everyone.items():
+        assert Expression.parse(expression.text) == expression
+        verdict = screen(expression, 10)
+        if name in losses or not BASELINES[name].classes:
+            assert not verdict.problem
+            assert not verdict.negate
+            assert known.find(verdict.fingerprint) is None, name
+            known.add(name, verdict.fingerprint)
+    assert len({family(expression.variables) for expression in losses.values()}) == 7
+
+
+def test_a_sample_takes_all_families_alike_and_all_qualities():
+    def candidate(kind, score):
+        return Candidate(f"{kind}{score}", "-y*log(p)", 1, kind, rung=0, scores={0: score / 100})
+
+    many = [candidate(kind, score) for kind in ("metric", "center") for score in range(90)]
+    chosen = evolved.sample([*many, candidate("mix", 5)], 13)
+    assert [c.scores[0] for c in chosen if c.family == "metric"] == [0.89, 0.74, 0.59, 0.44, 0.29, 0.14]
+    assert [c.family for c in chosen].count("center") == 6
+    assert [c.key for c in chosen if c.family == "mix"] == ["mix5"]
