@@ -32,7 +32,7 @@ from evoloss.archive import Archive
 from evoloss.baselines import BASELINES, family
 from evoloss.config import Rung
 from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate, with_optimizer
-from evoloss.evaluate import Workbench, prepare
+from evoloss.evaluate import Workbenches, prepare
 from evoloss.evaluate import evaluate as run
 from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.expression import Expression
@@ -177,7 +177,7 @@ def steps(budget: Budget) -> int:
     return budget.epochs * -(-budget.samples // budget.batch_size)
 
 
-def clocked(study: Study, optimizer: str, workbench: Workbench) -> Cost:
+def clocked(study: Study, optimizer: str, workbenches: Workbenches) -> Cost:
     """From the processor time of the shortest and the last rung, in turn and in this process: medians."""
     budgets = [with_optimizer(middle(rung), optimizer).budgets()[0] for rung in (study.rungs[0], study.rungs[-1])]
     jobs = [_job(study.proxy, Entry("ce", REFERENCE, 1.0), budget, 0) for budget in budgets]
@@ -185,7 +185,7 @@ def clocked(study: Study, optimizer: str, workbench: Workbench) -> Cost:
     for _ in range(1 + TURNS):
         for job, taken in zip(jobs, times, strict=True):
             start = time.process_time()
-            run(job, workbench)
+            run((job,), workbenches)
             taken.append(time.process_time() - start)
     short, last = (statistics.median(taken[1:]) for taken in times)  # the first turn prepares the data
     step = (last - short) / (steps(budgets[1]) - steps(budgets[0]))
@@ -320,14 +320,14 @@ def main() -> None:
     study, spec = STUDIES[options.dataset], DataSpec(options.dataset)
     dataset = data.load(spec)
     with closing(Archive(out / "archive.sqlite", spec)) as archive, ExitStack() as stack:
-        opened = cache(lambda: stack.enter_context(open_pool(dataset, options.workers)))
+        opened = cache(lambda: stack.enter_context(open_pool({None: dataset}, options.workers)))
         evaluate = partial(_answers, archive, lambda jobs: opened()(jobs))
         losses = entries(study.proxy, options.losses, evaluate)
         results: dict[str, Results] = {}
         costs: dict[str, Cost] = {}
         for optimizer in options.optimizer:
             results[optimizer] = _measured(study, losses, optimizer, options.seeds, options.long_seeds, evaluate)
-            costs[optimizer] = clocked(study, optimizer, prepare(dataset))
+            costs[optimizer] = clocked(study, optimizer, prepare({None: dataset}))
             lines = predictions(study, results, costs, options.seeds)
             write(out, losses, results, lines)
     print(f"{options.dataset}, {study.proxy}, {len(losses)} losses")
@@ -377,19 +377,18 @@ STUDIES = {
             Rung(samples=5_000, epochs=2, rates=(3e-3,)),
             Rung(samples=10_000, epochs=1, rates=(3e-3,)),
             Rung(samples=10_000, epochs=2, rates=(3e-3,)),
-            Rung(samples=10_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3)),
+            Rung(samples=10_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2)),
         ),
         Rung(samples=50_000, epochs=10, rates=(1e-3, 2e-3, 4e-3), time_limit=3600),
     ),
     "cifar10": Study(
         "inception",
         (
-            Rung(samples=1_250, epochs=2, rates=(3e-3,), **_IMAGES),
             Rung(samples=2_500, epochs=1, rates=(3e-3,), **_IMAGES),
-            Rung(samples=2_500, epochs=2, rates=(3e-3,), **_IMAGES),
-            Rung(samples=5_000, epochs=2, rates=(1.5e-3, 3e-3, 6e-3), **_IMAGES),
+            Rung(samples=5_000, epochs=1, rates=(3e-3,), **_IMAGES),
+            Rung(samples=5_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2), **_IMAGES),
         ),
-        Rung(samples=15_000, epochs=10, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
+        Rung(samples=25_000, epochs=9, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
     ),
 }
 
