@@ -31,13 +31,14 @@ from evoloss import data
 from evoloss.archive import Archive
 from evoloss.baselines import BASELINES, family
 from evoloss.config import Rung
-from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate, with_optimizer
+from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate
 from evoloss.evaluate import Workbenches, prepare
 from evoloss.evaluate import evaluate as run
 from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.expression import Expression
 from evoloss.files import write_csv
 from evoloss.records import Budget, DataSpec, Evaluation, Job, derive_seed
+from evoloss.regimes import with_optimizer
 from evoloss.tables import print_table
 from evoloss.workers import Pool, open_pool
 
