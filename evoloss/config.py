@@ -182,6 +182,7 @@ class RunConfig(Settings):
     proxy: str
     space_name: str
     strategy: Literal["evolve", "random"] = "evolve"
+    selection: Literal["rank", "nsga2"] = "rank"
     seed: int = 0
     generations: Count
     population: Annotated[int, Field(ge=2)]

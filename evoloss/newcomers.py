@@ -10,7 +10,7 @@ from evoloss.config import RunConfig
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.records import Candidate, Evaluation, Job, Status, derive_seed
-from evoloss.tree import Grammar, Individual, seeded
+from evoloss.tree import Choose, Grammar, Individual, seeded
 
 VARY_ATTEMPTS = 10  # tries for a child whose formula is new, before a known one is accepted
 INITIAL_ROUNDS = 20  # of drawing and screening until the first population is full
@@ -60,13 +60,13 @@ class Newcomers:
             drawn += missing
         return members
 
-    def offspring(self, number: int, population: list[Individual]) -> list[Member]:
+    def offspring(self, number: int, population: list[Individual], choose: Choose) -> list[Member]:
         """New formulas bred from the population, screened. A known one is looked up, not evaluated again."""
         children: dict[str, Member] = {}
         with seeded(derive_seed(self.config.seed, "generation", number)):
             for _ in range(due(self.config, number)):
                 for _ in range(VARY_ATTEMPTS):
-                    child = self.member(self.grammar.vary(population), number)
+                    child = self.member(self.grammar.vary(population, choose), number)
                     if child is None:
                         continue
                     if child.candidate.key not in children and self.is_new(child):

@@ -40,6 +40,21 @@ def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(living, key=Ranking(living).place)
 
 
+def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those of the last rung that no other dominates, by a higher bound or a smaller formula, the smallest first."""
+    living = [candidate for candidate in candidates if candidate.fitness is not None]
+    ranking = Ranking(living)
+    last = max((candidate.rung for candidate in living), default=0)
+    points = {c.key: (-c.complexity, ranking.bound(c)) for c in living}
+    front: list[Candidate] = []
+    for candidate in sorted(living, key=lambda c: (points[c.key], c.key), reverse=True):
+        point = points[candidate.key]
+        best = points[front[-1].key] if front else None
+        if candidate.rung == last and (best is None or point[1] > best[1] or point == best):
+            front.append(candidate)
+    return front
+
+
 def _effects(candidates: list[Candidate]) -> dict[int, float]:
     """What each seed adds: its mean difference to the losses' own means, over those that have met the most seeds."""
     most = max((len(c.scores) for c in candidates), default=0)

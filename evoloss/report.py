@@ -14,7 +14,7 @@ from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
 from evoloss.files import replace_file, write_csv
 from evoloss.playoff import SEARCHED
-from evoloss.ranking import ranked
+from evoloss.ranking import pareto_front, ranked
 from evoloss.records import Candidate, Generation, Standing
 
 # From `test_acc` to `verdict`, and of unseen regimes: empty until the playoff has been held.
@@ -33,9 +33,10 @@ SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
 
 def write_tables(directory: Path, archive: Archive, top: int) -> None:
-    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
+    """Rewrite `hall_of_fame.csv`, `pareto.csv`, `baselines.csv` and `generations.csv`.
 
-    The hall of fame has the best `top` losses, and below them those that took part in the playoff.
+    The hall of fame has the best `top` losses, and below them those that took part in the playoff. The Pareto front has
+    all that no smaller formula equals, the smallest first, under the ranks that they have among all losses.
     """
     candidates = archive.candidates()
     judged = {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
@@ -45,8 +46,11 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
         for place, candidate in enumerate(order, 1)
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
+    ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
+    front = [(ranks[candidate.key], candidate) for candidate in pareto_front(order)]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
     write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
+    write_csv(directory / "pareto.csv", COLUMNS, [_row(place, c, judged) for place, c in front])
     write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
     names = [item.name for item in fields(Generation)]
     write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])

@@ -21,11 +21,11 @@ from evoloss.expression import Expression
 from evoloss.newcomers import Member, Newcomers
 from evoloss.ranking import ranked
 from evoloss.records import Batch, Candidate, Evaluation, Generation, Job
-from evoloss.selection import rate_parents, survivors
+from evoloss.selection import SELECTIONS
 from evoloss.tree import Grammar, Individual
 from evoloss.workers import Pool
 
-SETTLE_ROUNDS = 20  # of seeds for the winners at the end
+SETTLE_ROUNDS = 100  # of seeds for the winners at the end; a guard: a front of 20 losses is through after some 40
 
 log = logging.getLogger("evoloss")
 
@@ -64,7 +64,7 @@ class Search:
         self.archive = archive
         self.pool = pool
         self.watch = watch
-        self.elites = config.space.evolution.elites
+        self.selection = SELECTIONS[config.selection]
         self.grammar = Grammar(config.space)
         self.census = Census()
         self.newcomers = Newcomers(config, self.grammar, self.census, self._evaluate)
@@ -88,15 +88,15 @@ class Search:
             tree = self.grammar.load(names)
             tree.expression = Expression(self.census.candidates[key].expression)
             self.population.append(tree)
-        rate_parents(self.population, self.census.candidates)
+        self.selection.rate_parents(self.population, self.census.candidates)
 
     def _generation(self, number: int) -> None:
         start = time.monotonic()
         self.census.begin()
         self.progress.generation = number
         self._train(_STRATEGIES[self.config.strategy](self, number) if number else self.newcomers.initial())
-        self._reseed(self._leaders() + self.census.named("ce", "ngl"))
-        rate_parents(self.population, self.census.candidates)
+        self._reseed(self._leaders(self._members()) + self.census.named("ce", "ngl"))
+        self.selection.rate_parents(self.population, self.census.candidates)
         self._end(number, time.monotonic() - start)
 
     def _train(self, members: list[Member]) -> None:
@@ -105,7 +105,7 @@ class Search:
         self.census.tally["evaluated"] += len(members)
         self.census.tally["diverged"] += sum(member.candidate.fitness is None for member in members)
         trees = [member.tree for member in members if member.tree is not None]
-        self.population = survivors(self.config, self.population, trees, self.census.candidates)
+        self.population = self.selection.survivors(self.config, self.population, trees, self.census.candidates)
         if not self.population:
             raise EvolossError(
                 "no loss of this search space survived its first trainings: see the statuses in the archive, "
@@ -126,15 +126,19 @@ class Search:
         """Give the winners all their seeds; who leads by one lucky seed is found out and overtaken."""
         self.census.begin()
         for _ in range(SETTLE_ROUNDS):
-            if not self._reseed(by_mean(self.census.living())[: self.elites]):
+            if not self._reseed(self._leaders(self.census.living())):
                 break
         finished = self.archive.generations()
         if self.census.changed and finished:
             self.archive.end_generation(finished[-1], self.census.changed.values(), self.archive.population())
 
-    def _leaders(self) -> list[Candidate]:
-        """Those whose further seeds tell the most: the best by their means, lucky ones among them."""
-        return by_mean(self.census.candidates[tree.expression.key] for tree in self.population)[: self.elites]
+    def _members(self) -> list[Candidate]:
+        """The candidates of the population."""
+        return [self.census.candidates[tree.expression.key] for tree in self.population]
+
+    def _leaders(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those whose further seeds tell the most; not more than there are elites, which bounds the cost."""
+        return self.selection.leaders(candidates, self.config.space.evolution.elites)
 
     # Jobs
 
@@ -157,7 +161,7 @@ class Search:
 
     def _end(self, number: int, seconds: float) -> None:
         tally = self.census.tally
-        members = [self.census.candidates[tree.expression.key] for tree in self.population]
+        members = self._members()
         best = ranked(members)[0]
         last = self.climb.height - 1
         finished = [c.fitness for c in members if c.rung == last and c.fitness is not None]
@@ -184,13 +188,7 @@ class Search:
         self.progress.finished = None
 
 
-def by_mean(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those with a fitness, the later rung and then the higher mean first."""
-    living = [candidate for candidate in candidates if candidate.fitness is not None]
-    return sorted(living, key=lambda c: (-c.rung, -(c.fitness or 0.0), c.complexity, c.key))
-
-
 _STRATEGIES: dict[str, Callable[[Search, int], list[Member]]] = {
-    "evolve": lambda search, number: search.newcomers.offspring(number, search.population),
+    "evolve": lambda search, number: search.newcomers.offspring(number, search.population, search.selection.choose),
     "random": lambda search, number: search.newcomers.strangers(number),
 }

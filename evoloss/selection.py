@@ -1,17 +1,56 @@
-"""Who lives on: elites, then newcomers, then the old population."""
+"""Who lives on, how parents are chosen, and who is trained on further seeds: a row of `SELECTIONS` a way to select.
 
-from collections.abc import Iterable, Mapping
+`rank` sorts by lower bounds: elites, then newcomers, then the old population; formulas are kept short by a tournament
+with parsimony. `nsga2` keeps whole Pareto fronts of bound against complexity (Deb et al. 2002, NSGA-II). In both, who
+reached a later rung ranks above who did not, whatever the scores: those of different rungs cannot be compared.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from evoloss.config import RunConfig
-from evoloss.ranking import Ranking
+from evoloss.ranking import Ranking, pareto_front
 from evoloss.records import Candidate
-from evoloss.tree import Individual
+from evoloss.tree import Choose, Individual, binary_tournament, fronts, tournament_with_parsimony
+
+Candidates = Mapping[str, Candidate]
+Rating = tuple[float, float]  # higher is better, compared in this order
+LAST: Rating = (float("-inf"), 0.0)  # of a loss without a fitness
 
 
-def survivors(
-    config: RunConfig, population: list[Individual], newcomers: list[Individual], candidates: Mapping[str, Candidate]
+@dataclass(frozen=True)
+class Selection:
+    """One way to select.
+
+    `survivors` makes the next population of the old one and the newcomers, `rate` gives each candidate the rating by
+    which `choose` picks parents, and `leaders` names those (at most so many) whose further seeds tell the most.
+    """
+
+    survivors: Callable[[RunConfig, list[Individual], list[Individual], Candidates], list[Individual]]
+    rate: Callable[[list[Candidate]], dict[str, Rating]]
+    choose: Choose
+    leaders: Callable[[Iterable[Candidate], int], list[Candidate]]
+
+    def rate_parents(self, population: list[Individual], candidates: Candidates) -> None:
+        """Give each tree the fitness by which parents are chosen."""
+        ratings = self.rate([candidates[tree.expression.key] for tree in population])
+        for tree in population:
+            tree.fitness.values = ratings.get(tree.expression.key, LAST)
+
+
+def by_mean(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those with a fitness, the later rung and then the higher mean first."""
+    living = [candidate for candidate in candidates if candidate.fitness is not None]
+    return sorted(living, key=lambda c: (-c.rung, -(c.fitness or 0.0), c.complexity, c.key))
+
+
+# rank
+
+
+def _elites_and_newcomers(
+    config: RunConfig, population: list[Individual], newcomers: list[Individual], candidates: Candidates
 ) -> list[Individual]:
-    """The next population: elites by rank, then the newcomers, best first; the old ones fill what they leave."""
+    """Elites by rank, then the newcomers, best first; the old ones fill what they leave."""
 
     def candidate(tree: Individual) -> Candidate:
         return candidates[tree.expression.key]
@@ -28,10 +67,54 @@ def survivors(
     return list(chosen.values())[: config.population]
 
 
-def rate_parents(population: list[Individual], candidates: Mapping[str, Candidate]) -> None:
-    """Give each tree the fitness by which parents are chosen: the rung that it reached, then its lower bound."""
-    ranking = Ranking(candidates[tree.expression.key] for tree in population)
-    for tree in population:
-        candidate = candidates[tree.expression.key]
-        bound = ranking.bound(candidate)
-        tree.fitness.values = (-1, 0) if candidate.fitness is None else (candidate.rung, bound)
+def _rate_by_bound(candidates: list[Candidate]) -> dict[str, Rating]:
+    """The rung reached, then the lower bound."""
+    ranking = Ranking(candidates)
+    return {c.key: (c.rung, ranking.bound(c)) for c in candidates if c.fitness is not None}
+
+
+def _best_by_mean(candidates: Iterable[Candidate], places: int) -> list[Candidate]:
+    """The best by their means, lucky ones among them, whom a further seed finds out."""
+    return by_mean(candidates)[:places]
+
+
+# nsga2
+
+
+def _best_fronts(
+    config: RunConfig, population: list[Individual], newcomers: list[Individual], candidates: Candidates
+) -> list[Individual]:
+    """Old and new alike, front by front; of the front that does not fit as a whole, the least crowded."""
+    trees = {tree.expression.key: tree for tree in [*population, *newcomers]}
+    ratings = _rate_by_front([candidates[key] for key in trees])
+    best = sorted(ratings, key=lambda key: ratings[key], reverse=True)
+    return [trees[key] for key in best[: config.population]]
+
+
+def _rate_by_front(candidates: list[Candidate]) -> dict[str, Rating]:
+    """The number of the front, negated, then the crowding distance; the fronts of later rungs come first."""
+    ranking = Ranking(candidates)
+    living = [candidate for candidate in candidates if candidate.fitness is not None]
+    ordered: list[dict[str, float]] = []
+    for rung in sorted({candidate.rung for candidate in living}, reverse=True):
+        level = [candidate for candidate in living if candidate.rung == rung]
+        found = fronts([(ranking.bound(candidate), candidate.complexity) for candidate in level])
+        ordered += [{level[place].key: distance for place, distance in front.items()} for front in found]
+    return {key: (-number, distance) for number, front in enumerate(ordered) for key, distance in front.items()}
+
+
+def _mean_and_front(candidates: Iterable[Candidate], places: int) -> list[Candidate]:
+    """Half of them, rounded up, the best by their means; then members of the Pareto front, fewest seeds first.
+
+    So the places go round on the front, however long it is. What it leaves falls to the next by their means.
+    """
+    best = by_mean(candidates)
+    front = sorted(pareto_front(best), key=lambda candidate: len(candidate.scores))
+    chosen = {candidate.key: candidate for candidate in [*best[: -(-places // 2)], *front, *best]}
+    return list(chosen.values())[:places]
+
+
+SELECTIONS: dict[str, Selection] = {
+    "rank": Selection(_elites_and_newcomers, _rate_by_bound, tournament_with_parsimony, _best_by_mean),
+    "nsga2": Selection(_best_fronts, _rate_by_front, binary_tournament, _mean_and_front),
+}

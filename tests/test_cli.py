@@ -31,7 +31,7 @@ def run_directory(run_cli, tmp_path):
 def test_search_writes_a_run_directory(run_directory):
     names = {path.name for path in run_directory.iterdir()}
     assert names >= {"run.toml", "environment.json", "archive.sqlite", "log.txt"}
-    assert names >= {"generations.csv", "hall_of_fame.csv", "baselines.csv"}
+    assert names >= {"generations.csv", "hall_of_fame.csv", "pareto.csv", "baselines.csv"}
     best = pd.read_csv(run_directory / "hall_of_fame.csv")
     assert 0 < len(best) <= 20
     assert set(column(run_directory / "baselines.csv", "name")) == set(load_space("smoke").seeds)
@@ -82,6 +82,8 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
             "(p-y)**2",
             "--strategy",
             "random",
+            "--selection",
+            "nsga2",
             "--time-limit",
             "10m",
             "--device",
@@ -93,7 +95,7 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
     expected = {"seed": 3, "top": 2, "samples": 300, "label_noise": 0.2, "imbalance": 5.0, "time_limit": 600.0}
     assert {name: stored[name] for name in expected} == expected
     assert (stored["population"], stored["generations"], stored["space_name"]) == (8, 1, "smoke")
-    assert stored["strategy"] == "random"
+    assert (stored["strategy"], stored["selection"]) == ("random", "nsga2")
     assert stored["space"]["rungs"]["mlp"][0]["samples"] == 512
     assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
 
@@ -119,6 +121,16 @@ def test_a_refused_seed_says_why(run_cli, tmp_path):
         "evoloss: seed-2 (cls(p**2 + y)) is refused: learns: neither sign fits free logits or embeddings",
         "evoloss: seed-3 (cls(-2*y*log(p))) is refused: it has the gradients of the loss 838b746f698b78b1",
     ]
+
+
+def test_nsga2_ends_with_the_pareto_front(run_cli, tmp_path):
+    path = tmp_path / "run"
+    code, out, err = run_cli("search", *SMALL, "--selection", "nsga2", "--out", path)
+    assert (code, err) == (0, "")
+    front = pd.read_csv(path / "pareto.csv")
+    shown = out.partition("Pareto front: ")[2].splitlines()[2 : 2 + len(front)]
+    assert [line.split()[0] for line in shown] == [str(complexity) for complexity in front["complexity"]]
+    assert [line.endswith(text) for line, text in zip(shown, front["expression"], strict=True)] == [True] * len(front)
 
 
 def test_json_is_a_line_a_generation(run_cli, tmp_path):
@@ -339,6 +351,7 @@ BAD = {
     "a run that is none": (["compare", "--run", "nowhere"], "nowhere/run.toml"),
     "playoff seeds": (["search", "--playoff-seeds", "1"], "--playoff-seeds"),
     "strategy": (["search", "--strategy", "chance"], "'evolve' or 'random', got 'chance'"),
+    "selection": (["search", "--selection", "spea2"], "'rank' or 'nsga2', got 'spea2'"),
     "repeats without a control": (["search", "--repeats", "3"], "add --with-control"),
     "no repeats": (["search", "--with-control", "--repeats", "0"], "--repeats"),
     "a control of random search": (["search", "--with-control", "--strategy", "random"], "leave out --strategy"),

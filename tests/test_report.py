@@ -31,7 +31,8 @@ def tables(tmp_path_factory):
     stubs.search(directory / "archive.sqlite")
     with closing(Archive(directory / "archive.sqlite", stubs.config().data())) as archive:
         report.write_tables(directory, archive, top=5)
-    return {name: pd.read_csv(directory / f"{name}.csv") for name in ("hall_of_fame", "baselines", "generations")}
+    names = ("hall_of_fame", "pareto", "baselines", "generations")
+    return {name: pd.read_csv(directory / f"{name}.csv") for name in names}
 
 
 def test_the_hall_of_fame_has_the_columns_of_the_design(tables):
@@ -47,6 +48,15 @@ def test_the_hall_of_fame_is_ranked_and_as_long_as_asked(tables):
     assert best["key"].is_unique
     assert (best["fitness"] == best["select_acc"]).all()
     assert best.loc[best["n_seeds"] > 1, "fitness_sd"].notna().all()
+
+
+def test_the_pareto_front_goes_from_small_to_good(tables):
+    best, front = tables["hall_of_fame"], tables["pareto"]
+    assert list(front.columns) == DESIGN + AFTER
+    assert front["complexity"].is_monotonic_increasing
+    assert front["rank"].is_monotonic_decreasing
+    assert len(front) > 1
+    assert front.iloc[-1].equals(best.iloc[0])
 
 
 def test_what_only_a_playoff_knows_is_empty(tables):

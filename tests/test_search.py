@@ -8,9 +8,10 @@ from evoloss.archive import Archive
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.ranking import ranked
+from evoloss.ranking import pareto_front, ranked
 from evoloss.records import Evaluation, Status
 from evoloss.search import Search, TimeIsUpError
+from evoloss.selection import SELECTIONS
 
 
 def without_times(rows):
@@ -243,6 +244,49 @@ def test_random_search_after_an_interruption_equals_an_uninterrupted_one(tmp_pat
         assert population == whole[2]
 
 
+@pytest.fixture(scope="module", params=SELECTIONS)
+def selected(request, tmp_path_factory):
+    """A run's settings with each selection, and how it ended."""
+    run_config = stubs.config(selection=request.param)
+    return run_config, stubs.search(tmp_path_factory.mktemp(request.param) / "archive.sqlite", run_config)
+
+
+def test_each_selection_after_an_interruption_equals_an_uninterrupted_run(selected, tmp_path):
+    run_config, (candidates, generations, population) = selected
+    for stop in (20, 50, 80):
+        path = tmp_path / f"{stop}.sqlite"
+        with pytest.raises(KilledError):
+            stubs.search(path, run_config, dying_after(stop))
+        again = stubs.search(path, run_config)
+        assert without_times(again[0]) == without_times(candidates)
+        assert without_times(again[1]) == without_times(generations)
+        assert again[2] == population
+
+
+def test_each_selection_trains_nothing_more_in_a_finished_run(selected, tmp_path):
+    run_config, finished = selected
+    path = tmp_path / "archive.sqlite"
+    stubs.search(path, run_config)
+    again = stubs.search(path, run_config, dying_after(0))
+    assert without_times(again[0]) == without_times(finished[0])
+
+
+def test_nsga2_golden_three_generations(tmp_path):
+    candidates, _, population = stubs.search(tmp_path / "archive.sqlite", stubs.config(selection="nsga2"))
+    assert [c.expression for c in candidates if not c.name and c.generation in (0, 1)] == GOLDEN_NSGA2
+    front = pareto_front(candidates)
+    assert [(c.complexity, c.expression) for c in front] == GOLDEN_FRONT
+    assert all(len(c.scores) == stubs.config().space.evolution.max_seeds for c in front)
+    assert {c.key for c in front} <= {key for key, _ in population}
+
+
+def test_random_search_with_nsga2_starts_alike_and_gives_further_seeds_alike(tmp_path):
+    run_config = stubs.config(selection="nsga2", strategy="random")
+    candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", run_config)
+    assert [row.evaluated for row in generations[1:]] == [6, 6, 6]
+    assert all(len(c.scores) == run_config.space.evolution.max_seeds for c in pareto_front(candidates))
+
+
 GOLDEN_FIRST = [
     "-trip(1.98*Dp)",
     "trip(Dn + Dp)",
@@ -282,4 +326,22 @@ GOLDEN_RANDOM = [
     "trip(0.89*Dn**0.25 + 0.56*Dn**2/Dp)",
     "trip(Dp**Dp)",
     "-cls(p) - partner(Y)",
+]
+
+GOLDEN_NSGA2 = [
+    *GOLDEN_FIRST[:8],
+    "-0.98*trip(1.01954*Dn**0.02)",
+    "-trip(0.980838*Dn**0.02)",
+    "-0.98*trip(1.01396*Dn**0.02)",
+    "trip(relu(0.85 - Dn**2))",
+    "-0.98*trip(0.986697*Dn**0.02)",
+    "-0.98*trip(0.989128*Dn**0.02)",
+]
+
+GOLDEN_FRONT = [
+    (2, "trip(Dp)"),
+    (4, "trip(Dn + Dp)"),
+    (6, "-0.98*trip(Dn + Dp)"),
+    (8, "-0.98*trip(1.01396*Dn**0.02)"),
+    (12, "-0.98*trip(1.0143*Dn**0.02*Dp**0.02)"),
 ]

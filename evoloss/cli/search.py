@@ -50,6 +50,7 @@ def search(
     playoff_seeds: Annotated[int | None, typer.Option(min=2, help="Default from the space.")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Stop after, for instance, 90s, 45m or 2h.")] = None,
     strategy: Annotated[str, typer.Option(help="evolve, or random: draw new losses instead of breeding.")] = "evolve",
+    selection: Annotated[str, typer.Option(help="rank, or nsga2: accuracy and complexity as two goals.")] = "rank",
     with_control: Annotated[bool, typer.Option("--with-control", help="Run both: did evolution beat chance?")] = False,
     repeats: Annotated[int | None, typer.Option(min=1, help="Of a control, at further seeds; default 5.")] = None,
     proxy: Proxy = None,
@@ -75,6 +76,7 @@ def search(
         "proxy": proxy or data.default_proxy(dataset),
         "space_name": space,
         "strategy": strategy,
+        "selection": selection,
         "seed": seed,
         "generations": generations or grammar.evolution.generations,
         "population": population or grammar.evolution.population,
@@ -122,6 +124,7 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
     from rich.console import Console
 
     from evoloss import run, view
+    from evoloss.config import load_run
 
     style = view.style_for(quiet, as_json)
     hint = f"nothing finished is lost; continue: evoloss resume {directory}"
@@ -132,6 +135,8 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
         return
     if style != "quiet":
         _print_hall_of_fame(directory)
+        if load_run(directory).selection == "nsga2":
+            _print_pareto_front(directory)
         _print_playoff(outcome)
     if not outcome.complete:
         print(f"time limit reached; continue: evoloss resume {directory}")
@@ -153,6 +158,18 @@ def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
     ]
     print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
     print("Select accuracies guided the search and flatter its winners.")
+
+
+def _print_pareto_front(directory: Path) -> None:
+    from evoloss.report import read_table
+
+    print("\nPareto front: no formula as small does as well")
+    columns = ("complexity", "name", "select accuracy", "seeds", "formula")
+    table = [
+        [row["complexity"], row["name"], f"{float(row['fitness']):.4f}", row["n_seeds"], row["expression"]]
+        for row in read_table(directory / "pareto.csv")
+    ]
+    print_table(columns, table)
 
 
 def _print_playoff(outcome: "Outcome") -> None:
