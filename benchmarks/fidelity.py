@@ -1,10 +1,13 @@
 """How well short trainings predict a long one: `python -m benchmarks.fidelity --dataset fashion-mnist`.
 
-Trains the library's losses for ten classes and forty evolved ones (`benchmarks.evolved`) at every rung of a table and
-for long, at least 15 times the examples of the last rung, and correlates the ranks: within an optimizer, and from one
-to the other. Scores are accuracies on the select role; where a rung or the long training has several learning rates, a
-loss counts with its best one. A loss that fails there at every rate ranks last. Rungs and the long training share no
-seed: no initial weights, no draw of samples, no order of batches. Intervals are of a bootstrap over the losses.
+Trains the library's losses for ten classes and the forty evolved ones of `evolved.csv` at every rung of a table and for
+long, at least 15 times the examples of the last rung, and correlates the ranks: within an optimizer, and from one to
+the other. The evolved losses passed the screens of the run `runs/fashion-mnist-hybrid-0` and were trained there: of
+each family as many, its best and others at even steps down its ranks, and no two losses with the same gradients.
+
+Scores are accuracies on the select role; where a rung or the long training has several learning rates, a loss counts
+with its best one. A loss that fails there at every rate ranks last. Rungs and the long training share no seed: no
+initial weights, no draw of samples, no order of batches. Intervals are of a bootstrap over the losses.
 
 Prints a table and writes `scores.csv` (every training), `correlations.csv` and `fidelity.png` into `--out`. An archive
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
@@ -13,35 +16,35 @@ reach. All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 4
 """
 
 import argparse
+import csv
 import itertools
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks import evolved, fidelity_picture
+from benchmarks import fidelity_report
 from evoloss import data
 from evoloss.archive import Archive
-from evoloss.baselines import BASELINES, family
+from evoloss.baselines import BASELINES
+from evoloss.batches import LARGEST, batched
 from evoloss.config import Rung
 from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate
 from evoloss.evaluate import Workbenches, prepare
 from evoloss.evaluate import evaluate as run
 from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.expression import Expression
-from evoloss.files import write_csv
 from evoloss.records import Budget, DataSpec, Evaluation, Job, derive_seed
-from evoloss.regimes import with_optimizer
-from evoloss.tables import print_table
+from evoloss.regimes import OPTIMIZERS, with_optimizer
 from evoloss.workers import Pool, open_pool
 
+EVOLVED = Path(__file__).with_name("evolved.csv")
 FAILED = -1.0  # ranks below every accuracy
 TOP = 5  # of the long training, which a rung that keeps a third should keep
 TURNS = 3  # of timing the shortest and the last rung
@@ -136,10 +139,16 @@ class Prediction:
 # Trainings
 
 
+def evolved() -> dict[str, Expression]:
+    """The evolved losses by name."""
+    with EVOLVED.open(encoding="utf-8", newline="") as lines:
+        return {row["name"]: Expression(row["expression"]) for row in csv.DictReader(lines)}
+
+
 def entries(proxy: str, count: int | None, evaluate: Evaluate) -> list[Entry]:
     """The losses that pass the screens; of `count` of them, library and evolved ones in proportion."""
     library = {row.name: Expression.parse(row.expression) for row in BASELINES.values() if row.classes in (None, 10)}
-    losses = list((library | evolved.load()).items())
+    losses = list((library | evolved()).items())
     chosen = losses if count is None else [losses[place * len(losses) // count] for place in range(count)]
     seed = derive_seed("fidelity", "screen", 0)
     jobs = {name: Job("screen", e.key, e.text, proxy, seed, time_limit=SCREEN_LIMIT) for name, e in chosen}
@@ -179,18 +188,26 @@ def steps(budget: Budget) -> int:
 
 
 def clocked(study: Study, optimizer: str, workbenches: Workbenches) -> Cost:
-    """From the processor time of the shortest and the last rung, in turn and in this process: medians."""
-    budgets = [with_optimizer(middle(rung), optimizer).budgets()[0] for rung in (study.rungs[0], study.rungs[-1])]
-    jobs = [_job(study.proxy, Entry("ce", REFERENCE, 1.0), budget, 0) for budget in budgets]
-    times: list[list[float]] = [[], []]
+    """From the processor time of the shortest and of the last rung, in turn and in this process: medians.
+
+    As many trainings as the engine puts together are timed together.
+    """
+    chosen = [with_optimizer(middle(rung), optimizer).budgets()[0] for rung in (study.rungs[0], study.rungs[-1])]
+    pairs: list[tuple[float, ...]] = []
     for _ in range(1 + TURNS):
-        for job, taken in zip(jobs, times, strict=True):
-            start = time.process_time()
-            run((job,), workbenches)
-            taken.append(time.process_time() - start)
-    short, last = (statistics.median(taken[1:]) for taken in times)  # the first turn prepares the data
-    step = (last - short) / (steps(budgets[1]) - steps(budgets[0]))
-    return Cost(short - step * steps(budgets[0]), step)
+        pairs.append(tuple(_seconds(study.proxy, budget, workbenches) for budget in chosen))
+    short, last = map(statistics.median, zip(*pairs[1:], strict=True))  # the first turn prepares the data
+    step = (last - short) / (steps(chosen[1]) - steps(chosen[0]))
+    return Cost(short - step * steps(chosen[0]), step)
+
+
+def _seconds(proxy: str, budget: Budget, workbenches: Workbenches) -> float:
+    """Processor time of a training with cross-entropy, in a batch with others at rates nearby."""
+    budgets = [replace(budget, learning_rate=budget.learning_rate * (1 + n / 100)) for n in range(LARGEST)]
+    batch = next(batched(_job(proxy, Entry("ce", REFERENCE, 1.0), near, 0) for near in budgets))
+    start = time.process_time()
+    run(batch, workbenches)
+    return (time.process_time() - start) / len(batch)
 
 
 def best(rung: Rung, results: Results, places: Sequence[int]) -> np.ndarray:
@@ -209,8 +226,8 @@ def readings(study: Study, optimizer: str, count: int) -> list[Reading]:
 
 
 def middle(rung: Rung) -> Rung:
-    """A sweep cut down to the rate in its middle."""
-    return rung.model_copy(update={"rates": (statistics.median(rung.rates),)})
+    """A sweep cut down to the rate in its middle, of two to the smaller one."""
+    return rung.model_copy(update={"rates": (statistics.median_low(rung.rates),)})
 
 
 def predictions(study: Study, results: dict[str, Results], costs: dict[str, Cost], count: int) -> list[Prediction]:
@@ -251,7 +268,7 @@ def kept(scores: np.ndarray, target: np.ndarray) -> int:
     return len(np.intersect1d(third, np.argsort(-target, kind="stable")[:TOP]))
 
 
-# Output
+# The command
 
 
 def say(line: str) -> None:
@@ -259,48 +276,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def write(out: Path, losses: Sequence[Entry], results: dict[str, Results], lines: Sequence[Prediction]) -> None:
-    """Both CSV files and the picture."""
-    scores = [
-        {"loss": e.name, "family": family(e.expression.variables), "optimizer": b.optimizer, "samples": b.samples}
-        | {"epochs": b.epochs, "rate": b.learning_rate, "seed": seed, "select_acc": t.accuracy[seed, place]}
-        | {"seconds": round(t.seconds[seed, place], 2), "expression": e.expression.text}
-        for table in results.values()
-        for b, t in table.items()
-        for seed in range(len(t.accuracy))
-        for place, e in enumerate(losses)
-    ]
-    write_csv(out / "scores.csv", scores[0], scores)
-    correlations = [_flat(line) for line in lines]
-    write_csv(out / "correlations.csv", correlations[0], correlations)
-    fidelity_picture.draw(out / "fidelity.png", lines)
-
-
-def _flat(line: Prediction) -> dict[str, Any]:
-    """A line of the CSV file: an estimate takes three columns."""
-    rung, flat = line.reading.rung, {"optimizer": line.optimizer, "long": line.long}
-    flat |= {"samples": rung.samples, "epochs": rung.epochs, "rates": len(rung.rates), "seeds": line.reading.seeds}
-    flat |= {"cost": f"{line.cost:.4g}"}
-    for name in ("spearman", "kendall", "half"):
-        flat |= {f"{name}_{part}".removesuffix("_value"): f"{v:.4f}" for part, v in vars(getattr(line, name)).items()}
-    return flat | {"kept": f"{line.kept:.2f}"}
-
-
-def show(lines: Sequence[Prediction]) -> None:
-    """The table."""
-    columns = ("optimizer", "long", "rung", "cost", "Spearman", "Kendall", "of the better half", f"top {TOP} kept")
-
-    def cells(line: Prediction) -> list[str]:
-        figures = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (line.spearman, line.kendall, line.half)]
-        return [line.optimizer, line.long, line.reading.title, f"{line.cost:.1%}", *figures, f"{line.kept:.1f}"]
-
-    print_table(columns, [cells(line) for line in lines])
-
-
 def optimizers(text: str) -> list[str]:
     """The optimizers of an option's value."""
     names = list(dict.fromkeys(text.split(",")))
-    if not set(names) <= set(get_args(Rung.model_fields["optimizer"].annotation)):
+    if not set(names) <= set(OPTIMIZERS):
         raise argparse.ArgumentTypeError(f"expected adam, sgd or adam,sgd, got `{text}`")
     return names
 
@@ -330,12 +309,12 @@ def main() -> None:
             results[optimizer] = _measured(study, losses, optimizer, options.seeds, options.long_seeds, evaluate)
             costs[optimizer] = clocked(study, optimizer, prepare({None: dataset}))
             lines = predictions(study, results, costs, options.seeds)
-            write(out, losses, results, lines)
+            fidelity_report.write(out, losses, results, lines)
     print(f"{options.dataset}, {study.proxy}, {len(losses)} losses")
     for name, cost in costs.items():
         print(f"{name}: {1e3 * cost.step:.2f} ms a step, {1e3 * cost.training:.0f} ms more a training")
     print()
-    show(lines)
+    fidelity_report.show(lines)
 
 
 def _measured(

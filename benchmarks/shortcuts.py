@@ -24,13 +24,13 @@ from benchmarks.fidelity import FAILED, STUDIES, Entry
 from evoloss import data, train
 from evoloss.archive import Archive
 from evoloss.config import Rung
-from evoloss.contest import with_optimizer
 from evoloss.evaluate import Workbench, decoder, prepare
 from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.files import write_csv
 from evoloss.lower import Loss
 from evoloss.proxies import EMBEDDING_DIM
 from evoloss.records import Budget, DataSpec, derive_seed
+from evoloss.regimes import with_optimizer
 from evoloss.tables import print_table
 from evoloss.workers import open_pool
 
@@ -134,7 +134,7 @@ def main() -> None:
     study, spec = STUDIES[options.dataset], DataSpec(options.dataset)
     dataset = data.load(spec)
     rows: list[dict[str, Any]] = []
-    with closing(Archive(out / "archive.sqlite", spec)) as archive, open_pool(dataset, 0) as pool:
+    with closing(Archive(out / "archive.sqlite", spec)) as archive, open_pool({None: dataset}, 0) as pool:
         evaluate = partial(archive.answers, pool=pool)
         losses = fidelity.entries(study.proxy, options.losses, evaluate)
         for optimizer in options.optimizer:
@@ -142,7 +142,7 @@ def main() -> None:
             known = fidelity.trained(study.proxy, losses, long, fidelity.seeds_of("long", 1), evaluate)
             rungs = [with_optimizer(fidelity.middle(rung), optimizer) for rung in study.rungs]
             seeds = fidelity.seeds_of("rung", options.seeds)
-            scores = measured(prepare(dataset), study.proxy, rungs, losses, seeds)
+            scores = measured(prepare({None: dataset})[None], study.proxy, rungs, losses, seeds)
             rows += compared(scores, fidelity.best(long, known, [0]))
     write(out / "shortcuts.csv", rows)
 

@@ -1,8 +1,8 @@
-"""The picture of `benchmarks.fidelity`: rank correlation against cost."""
+"""What `benchmarks.fidelity` found: the table, the CSV files, and the picture of rank correlation against cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -10,13 +10,55 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from evoloss.baselines import family
+from evoloss.files import write_csv
+from evoloss.tables import print_table
 
 if TYPE_CHECKING:
-    from benchmarks.fidelity import Prediction
+    from benchmarks.fidelity import Entry, Prediction, Results
 
 COLORS = ("#0072B2", "#D55E00")  # told apart with any color vision: Okabe and Ito (2008)
 NAMES = 0.35  # of a correlation: the room for the rungs' names below the intervals
+
+
+def write(out: Path, losses: "Sequence[Entry]", results: "dict[str, Results]", lines: "Sequence[Prediction]") -> None:
+    """Both CSV files and the picture."""
+    scores = [
+        {"loss": e.name, "family": family(e.expression.variables), "optimizer": b.optimizer, "samples": b.samples}
+        | {"epochs": b.epochs, "rate": b.learning_rate, "seed": seed, "select_acc": t.accuracy[seed, place]}
+        | {"seconds": round(t.seconds[seed, place], 2), "expression": e.expression.text}
+        for table in results.values()
+        for b, t in table.items()
+        for seed in range(len(t.accuracy))
+        for place, e in enumerate(losses)
+    ]
+    write_csv(out / "scores.csv", scores[0], scores)
+    correlations = [_flat(line) for line in lines]
+    write_csv(out / "correlations.csv", correlations[0], correlations)
+    draw(out / "fidelity.png", lines)
+
+
+def _flat(line: "Prediction") -> dict[str, Any]:
+    """A line of the CSV file: an estimate takes three columns."""
+    rung, flat = line.reading.rung, {"optimizer": line.optimizer, "long": line.long}
+    flat |= {"samples": rung.samples, "epochs": rung.epochs, "rates": len(rung.rates), "seeds": line.reading.seeds}
+    flat |= {"cost": f"{line.cost:.4g}"}
+    for name in ("spearman", "kendall", "half"):
+        flat |= {f"{name}_{part}".removesuffix("_value"): f"{v:.4f}" for part, v in vars(getattr(line, name)).items()}
+    return flat | {"kept": f"{line.kept:.2f}"}
+
+
+def show(lines: "Sequence[Prediction]") -> None:
+    """The table."""
+    columns = ("optimizer", "long", "rung", "cost", "Spearman", "Kendall", "of the better half", "top 5 kept")
+
+    def cells(line: "Prediction") -> list[str]:
+        figures = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (line.spearman, line.kendall, line.half)]
+        return [line.optimizer, line.long, line.reading.title, f"{line.cost:.1%}", *figures, f"{line.kept:.1f}"]
+
+    print_table(columns, [cells(line) for line in lines])
 
 
 def draw(path: Path, lines: "Sequence[Prediction]") -> None:
@@ -54,6 +96,7 @@ def _draw_panel(axis: Axes, lines: "Sequence[Prediction]") -> None:
             _name(axis, curve, colors[seeds])
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
 
 
