@@ -95,6 +95,20 @@ class Evolution(Settings):
         return self
 
 
+class Refinement(Settings):
+    """How the constants of the best losses are refined by CMA-ES: every so many generations, of the best `top`.
+
+    A refinement costs up to `1 + population * generations` short trainings a loss. `sigma` is the first standard
+    deviation of the logarithm of a constant: at 0.3, two thirds of the first tries lie between 0.74 and 1.35 times it.
+    """
+
+    every: Count = 10
+    top: Count = 3
+    population: Annotated[int, Field(ge=4)] = 8
+    generations: Count = 5
+    sigma: Annotated[float, Field(gt=0, le=3)] = 0.3
+
+
 class Playoff(Settings):
     """Who meets the seeds at the end of a search, on how many fresh seeds, and in which regimes it did not see."""
 

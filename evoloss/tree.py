@@ -1,4 +1,4 @@
-"""Loss formulas as typed trees that DEAP breeds. The only file that knows DEAP.
+"""Loss formulas as typed trees that DEAP breeds. The only file that knows DEAP's trees.
 
 Every layout has a type of its own, so that crossover can put no distance where a probability belongs; reductions lead
 from the layouts to the scalar type. DEAP draws from Python's global `random`: `seeded` fences it in.
