@@ -23,8 +23,6 @@ from evoloss.expression import Expression
 from evoloss.machine import cores, processor
 from evoloss.tree import Grammar, Individual, seeded
 
-PAIRS = 60  # of alternating training steps, per loss
-
 
 def seconds(action: Callable[[], object]) -> float:
     """Wall-clock seconds of one call."""
@@ -72,35 +70,15 @@ def canonical_time() -> str:
 
 
 def step_overhead() -> str:
-    """A training step of the small Inception (batch 64, 32x32): NGL over `F.cross_entropy`, alternating."""
+    """A training step of the small Inception: NGL over `F.cross_entropy`."""
     import torch
 
-    from evoloss.lower import Loss
-    from evoloss.proxies import build
+    from benchmarks import step
 
     torch.set_num_threads(1)
-    model = build("inception", (3, 32, 32), 10, 0)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    images = torch.randn(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(64) % 10
-    evolved = Loss(Expression.parse(BASELINES["ngl"].expression), 10)
-
-    def step(loss: Callable[..., torch.Tensor]) -> None:
-        optimizer.zero_grad()
-        _, logits = model(images)
-        loss(logits, labels).backward()
-        optimizer.step()
-
-    losses = {"evolved": evolved, "built-in": torch.nn.functional.cross_entropy}
-    for loss in losses.values():
-        step(loss)
-    times: dict[str, list[float]] = {name: [] for name in losses}
-    for _ in range(PAIRS):
-        for name, loss in losses.items():
-            times[name].append(seconds(lambda loss=loss: step(loss)))
-    plain = statistics.median(times["built-in"])
-    ratio = statistics.median(times["evolved"]) / plain
-    return f"{100 * (ratio - 1):+.1f} % (of {1e3 * plain:.1f} ms)"
+    ngl = Expression.parse(BASELINES["ngl"].expression).text
+    plain, evolved = step.rows(step.INCEPTION, [ngl], step.peak())
+    return f"{100 * (evolved['ratio'] - 1):+.1f} % (of {plain['ms']:.1f} ms)"
 
 
 def digits_search() -> tuple[str, str, str]:
