@@ -40,6 +40,13 @@ class Climb:
                 candidate.rung, candidate.scores, candidate.select = index, {}, {}
                 self._score(candidate, reference, trained, 0, f"rung {index + 1}")
 
+    def glance(self, candidates: list[Candidate], reference: Candidate, index: int) -> None:
+        """Score candidates at one rung, without a climb."""
+        index = min(index, self.height - 1)
+        trained = self._train("refining constants", candidates, reference, partial(_budgets, index, {}), 0)
+        for candidate in candidates:
+            self._score(candidate, reference, trained, 0, "refining")
+
     def reseed(self, leaders: Iterable[Candidate], reference: Candidate) -> list[Candidate]:
         """Train each of those on one further seed, at its best rates; returns those that lacked a seed."""
         most = self.config.space.evolution.max_seeds

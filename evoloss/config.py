@@ -67,6 +67,20 @@ class Tree(Settings):
         return self
 
 
+class Refinement(Settings):
+    """How the constants of the best losses are refined by CMA-ES: every so many generations, of the best `top`.
+
+    A refinement costs up to `1 + population * generations` short trainings a loss. `sigma` is the first standard
+    deviation of the logarithm of a constant: at 0.3, two thirds of the first tries lie between 0.74 and 1.35 times it.
+    """
+
+    every: Count = 10
+    top: Count = 3
+    population: Annotated[int, Field(ge=4)] = 8
+    generations: Count = 5
+    sigma: Annotated[float, Field(gt=0, le=3)] = 0.3
+
+
 class Evolution(Settings):
     """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
 
@@ -76,6 +90,7 @@ class Evolution(Settings):
     max_seeds: Count = 5
     tournament: Annotated[int, Field(ge=2)] = 4
     parsimony: Annotated[float, Field(ge=1, le=2)] = 1.3
+    refinement: Refinement | None = None
     crossover: dict[Literal["one_point", "leaf_biased"], float] = {"one_point": 0.35, "leaf_biased": 0.15}
     mutation: dict[Literal["subtree", "node", "constant", "hoist", "shrink"], float] = {
         "subtree": 0.15,
@@ -93,20 +108,6 @@ class Evolution(Settings):
         if not weights or min(weights) < 0 or sum(weights) <= 0:
             raise ValueError("weights of crossover and mutation should not be negative, nor all zero")
         return self
-
-
-class Refinement(Settings):
-    """How the constants of the best losses are refined by CMA-ES: every so many generations, of the best `top`.
-
-    A refinement costs up to `1 + population * generations` short trainings a loss. `sigma` is the first standard
-    deviation of the logarithm of a constant: at 0.3, two thirds of the first tries lie between 0.74 and 1.35 times it.
-    """
-
-    every: Count = 10
-    top: Count = 3
-    population: Annotated[int, Field(ge=4)] = 8
-    generations: Count = 5
-    sigma: Annotated[float, Field(gt=0, le=3)] = 0.3
 
 
 class Playoff(Settings):
