@@ -37,8 +37,8 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
 
     The hall of fame has the best `top` losses, and below them those that took part in the playoff.
     """
-    candidates = archive.candidates()
     judged = {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
+    candidates = archive.candidates() if judged else archive.leaders(top)  # a finalist may have any place
     order = ranked(candidates)
     best = [
         (place, candidate)

@@ -49,6 +49,18 @@ def test_the_hall_of_fame_is_ranked_and_as_long_as_asked(tables):
     assert best.loc[best["n_seeds"] > 1, "fitness_sd"].notna().all()
 
 
+def test_the_tables_are_those_of_all_candidates(tmp_path, monkeypatch):
+    stubs.search(tmp_path / "archive.sqlite")
+    with closing(Archive(tmp_path / "archive.sqlite", stubs.config().data())) as archive:
+        for top in (1, 5, 1000):
+            report.write_tables(tmp_path, archive, top)
+            tables = [path.read_text() for path in sorted(tmp_path.glob("*.csv"))]
+            with monkeypatch.context() as patch:
+                patch.setattr(Archive, "leaders", lambda archive, count: archive.candidates())
+                report.write_tables(tmp_path, archive, top)
+            assert [path.read_text() for path in sorted(tmp_path.glob("*.csv"))] == tables
+
+
 def test_what_only_a_playoff_knows_is_empty(tables):
     between = DESIGN[DESIGN.index("test_acc") : DESIGN.index("verdict") + 1]
     assert tables["hall_of_fame"][between + AFTER].isna().all(axis=None)
