@@ -78,12 +78,17 @@ def carry_on(
             except TimeIsUpError:
                 return Outcome(False, {}, 0)
             finally:
-                report.write_tables(path, archive, config.top)
+                _write_all(path, archive, config)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, count, address)
-            report.write_tables(path, archive, config.top)
+            _write_all(path, archive, config)
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
+
+
+def _write_all(path: Path, archive: Archive, config: RunConfig) -> None:
+    report.write_tables(path, archive, config.top)
+    report.write_pareto_front(path, archive)
 
 
 def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:

@@ -31,6 +31,7 @@ def tables(tmp_path_factory):
     stubs.search(directory / "archive.sqlite")
     with closing(Archive(directory / "archive.sqlite", stubs.config().data())) as archive:
         report.write_tables(directory, archive, top=5)
+        report.write_pareto_front(directory, archive)
     names = ("hall_of_fame", "pareto", "baselines", "generations")
     return {name: pd.read_csv(directory / f"{name}.csv") for name in names}
 
@@ -57,6 +58,18 @@ def test_the_pareto_front_goes_from_small_to_good(tables):
     assert front["rank"].is_monotonic_decreasing
     assert len(front) > 1
     assert front.iloc[-1].equals(best.iloc[0])
+
+
+def test_the_tables_are_those_of_all_candidates(tmp_path, monkeypatch):
+    stubs.search(tmp_path / "archive.sqlite")
+    with closing(Archive(tmp_path / "archive.sqlite", stubs.config().data())) as archive:
+        for top in (1, 5, 1000):
+            report.write_tables(tmp_path, archive, top)
+            tables = [path.read_text() for path in sorted(tmp_path.glob("*.csv"))]
+            with monkeypatch.context() as patch:
+                patch.setattr(Archive, "leaders", lambda archive, count: archive.candidates())
+                report.write_tables(tmp_path, archive, top)
+            assert [path.read_text() for path in sorted(tmp_path.glob("*.csv"))] == tables
 
 
 def test_what_only_a_playoff_knows_is_empty(tables):
