@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -220,10 +221,16 @@ class RunConfig(Settings):
             raise ValueError("newcomers should be one number for each generation after the first")
         return self
 
+    @property
+    def gains(self) -> bool:
+        """Whether a fitness is the mean gain over cross-entropy in several regimes, not the select accuracy in one."""
+        return len(self.regimes) > 1
+
     def data(self) -> DataSpec:
-        """The data of the run, its random shaping tied to the run's seed."""
-        shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
-        return DataSpec(self.dataset, **shape)
+        """The data of the run. The run's seed is a part of them only where it shapes them: else repeats share them."""
+        shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance")}
+        spec = DataSpec(self.dataset, **shape)
+        return replace(spec, seed=self.seed) if spec.shaped else spec
 
 
 def shipped(folder: str) -> Path:

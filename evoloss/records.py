@@ -39,6 +39,11 @@ class DataSpec:
     imbalance: float = 1.0
     seed: int = 0
 
+    @property
+    def shaped(self) -> bool:
+        """Whether the seed changes anything: it draws the samples that are kept and the labels that are wrong."""
+        return self.samples is not None or self.label_noise > 0 or self.imbalance > 1
+
 
 @dataclass(frozen=True)
 class Budget:

@@ -35,7 +35,9 @@ SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 def write_tables(directory: Path, archive: Archive, top: int) -> None:
     """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
 
-    The hall of fame has the best `top` losses, and below them those that took part in the playoff.
+    The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
+    several regimes `fitness` is the mean gain over cross-entropy, what the playoff measured are means as well, and
+    `select_acc`, `scale` and `lr` are those of the first.
     """
     judged = _judged_by_key(archive)
     candidates = archive.candidates() if judged else archive.leaders(top)  # a finalist may have any place

@@ -52,6 +52,7 @@ class Progress:
     best: Candidate | None = None
     references: dict[str, Candidate] = field(default_factory=dict)
     finished: Generation | None = None
+    gains: bool = False  # fitnesses are gains over cross-entropy, not accuracies
 
 
 Watch = Callable[[Progress], None]
@@ -71,7 +72,9 @@ class Search:
         self.newcomers = Newcomers(config, self.grammar, self.census, self._evaluate)
         self.climb = Climb(config, self._evaluate)
         self.population: list[Individual] = []
-        self.progress = Progress(config.generations, time.monotonic(), rejected=self.census.rejected)
+        self.progress = Progress(
+            config.generations, time.monotonic(), rejected=self.census.rejected, gains=config.gains
+        )
         limit = config.time_limit
         self.deadline = math.inf if limit is None else time.monotonic() + limit
 

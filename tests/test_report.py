@@ -11,7 +11,7 @@ from evoloss.contest import REFERENCE, hold
 from evoloss.errors import EvolossError
 from evoloss.evidence import judge
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Generation, Standing, Status
+from evoloss.records import Generation, Standing, Status
 
 DESIGN = [
     *("rank", "name", "expression", "latex", "family", "complexity", "scale", "fitness", "fitness_sd", "n_seeds"),
@@ -77,19 +77,6 @@ def test_what_only_a_playoff_knows_is_empty(tables):
     assert tables["hall_of_fame"][between + AFTER].isna().all(axis=None)
 
 
-@stubs.pooled
-def steady(jobs):
-    """The stub pool, but cross-entropy does not fail."""
-    for job in jobs:
-        if job.key != REFERENCE.key:
-            yield stubs.stub_evaluation(job)
-        elif job.task == "screen":
-            yield Evaluation(job, Status.OK, scale=1.0)
-        else:
-            score = 0.85 + 0.01 * stubs.number(job.seed)
-            yield Evaluation(job, Status.OK, score=score, test_score=score if "test" in job.roles else None)
-
-
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
     """A run's tables after a playoff on stubs, and its best candidates."""
@@ -98,7 +85,7 @@ def played(tmp_path_factory):
     config = stubs.config()
     with closing(Archive(directory / "archive.sqlite", config.data())) as archive:
         contests = playoff.contests(config, archive.candidates())
-        hold(contests, directory / "archive.sqlite", lambda _: nullcontext(steady))
+        hold(contests, directory / "archive.sqlite", lambda _: nullcontext(stubs.steady_pool))
         report.write_tables(directory, archive, top=2)
         judged = report.judgements(archive)
     return {name: pd.read_csv(directory / f"{name}.csv") for name in ("hall_of_fame", "baselines")}, judged
