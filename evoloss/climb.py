@@ -46,7 +46,7 @@ class Climb:
             raise EvolossError(f"no gain over cross-entropy can be measured, it is {problem}; search in one regime")
         for index in range(self.height):
             if index:
-                contenders = promoted(contenders, self.regimes[0].rung(index).keep)
+                contenders = promoted(contenders, self.regimes[0].rung(index).keep, of_families=index == 1)
             self._rung(index, contenders, reference, f"rung {index + 1} of {self.height}")
 
     def glance(self, candidates: list[Candidate], reference: Candidate, index: int) -> None:
@@ -204,13 +204,14 @@ def _first(evaluations: Sequence[Evaluation]) -> Evaluation:
     return next((evaluation for evaluation in evaluations if evaluation.score is not None), evaluations[0])
 
 
-def promoted(contenders: list[Candidate], keep: float) -> list[Candidate]:
-    """The baselines, the best share of the others, and the best of each family.
+def promoted(contenders: list[Candidate], keep: float, of_families: bool) -> list[Candidate]:
+    """The baselines, the best share of the others, and the best of each family if `of_families`.
 
-    A family that learns slowly at first, as losses of distances and centers do, is not judged by its first epoch.
+    That is for the first rung: a family that learns slowly at first, as losses of distances and centers do, is not
+    judged by its first epoch. On every rung it would take half of all trainings.
     """
     alive = ranked(contenders)
     others = [candidate for candidate in alive if not candidate.name]
-    first_of_family = {candidate.family: candidate.key for candidate in reversed(others)}
+    first_of_family = {candidate.family: candidate.key for candidate in reversed(others)} if of_families else {}
     chosen = {*first_of_family.values(), *(candidate.key for candidate in others[: math.ceil(keep * len(others))])}
     return [candidate for candidate in alive if candidate.name or candidate.key in chosen]

@@ -255,8 +255,10 @@ def test_the_best_of_each_family_is_promoted_with_the_best_share():
     fast = [contender(f"c{n}", "classification", 0.8 - n / 100) for n in range(8)]
     slow = [contender("m0", "metric", 0.30), contender("m1", "metric", 0.31)]
     named = contender("b", "center", 0.1, "center")
-    chosen = promoted([*fast, *slow, named], 0.3)
+    chosen = promoted([*fast, *slow, named], 0.3, of_families=True)
     assert [candidate.key for candidate in chosen] == ["c0", "c1", "c2", "m1", "b"]
+    chosen = promoted([*fast, *slow, named], 0.3, of_families=False)
+    assert [candidate.key for candidate in chosen] == ["c0", "c1", "c2", "b"]
 
 
 PEAKS = (Rung(samples=100, epochs=1, rates=[2, 4]), Rung(samples=100, epochs=1, rates=[1, 8]))
