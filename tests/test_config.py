@@ -50,7 +50,7 @@ def refusal(model, values):
 
 
 def test_names_of_spaces():
-    assert space_names() == ["center", "classification", "hybrid", "metric", "ngl", "smoke"]
+    assert space_names() == ["center", "classification", "hybrid", "memorize", "metric", "ngl", "smoke"]
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -273,7 +273,7 @@ def test_unknown_spaces(name, hint):
     message = str(caught.value)
     assert message.startswith(f"unknown search space `{name}`")
     assert hint in message
-    assert "expected center, classification, hybrid, metric, ngl, smoke, or the path of a .toml file" in message
+    assert "expected center, classification, hybrid, memorize, metric, ngl, smoke, or the path of a .toml file" in message
 
 
 # Runs
