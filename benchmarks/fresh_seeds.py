@@ -20,7 +20,8 @@ from evoloss.climb import Climb
 from evoloss.config import RunConfig, load_space
 from evoloss.ranking import ranked
 from evoloss.records import Candidate
-from evoloss.search import Search, by_mean
+from evoloss.search import Search
+from evoloss.selection import by_mean
 from evoloss.tables import print_table
 from evoloss.workers import Pool, open_pool
 
