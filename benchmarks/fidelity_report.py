@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLORS = ("#0072B2", "#D55E00")  # told apart with any color vision: Okabe and Ito (2008)
 NAMES = 0.35  # of a correlation: the room for the rungs' names below the intervals
+NEAR = 1.08  # ratio of costs below which two names would overlap
 
 
 def write(out: Path, losses: "Sequence[Entry]", results: "dict[str, Results]", lines: "Sequence[Prediction]") -> None:
@@ -73,7 +74,7 @@ def draw(path: Path, lines: "Sequence[Prediction]") -> None:
         _draw_panel(axis, [line for line in lines if (line.optimizer, line.long) == pair])
         axis.set_title(f"rungs under {pair[0]}, long training under {pair[1]}", fontsize=11)
     axes[0, 0].set_ylim(min(line.spearman.low for line in lines) - NAMES, 1.04)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2 * columns, frameon=False)
     figure.supxlabel("core-seconds of one loss, as a share of its long training")
     figure.supylabel("Spearman's correlation with the long training")
     figure.savefig(path, dpi=150)
@@ -101,9 +102,13 @@ def _draw_panel(axis: Axes, lines: "Sequence[Prediction]") -> None:
 
 
 def _name(axis: Axes, lines: "Sequence[Prediction]", color: str) -> None:
-    """The rungs' names, at the foot of the panel."""
+    """The rungs' names at the foot of the panel; those of nearly the same cost, in their order, in one text."""
+    names: dict[float, list[str]] = {}
     for line in lines:
         rung = line.reading.rung
         words = f"{rung.samples:,} x {rung.epochs}" + (f", {len(rung.rates)} rates" if len(rung.rates) > 1 else "")
+        place = next((cost for cost in names if cost <= line.cost < NEAR * cost), line.cost)
+        names.setdefault(place, []).append(words)
+    for cost, words in names.items():
         look = {"rotation": 90, "fontsize": 8, "ha": "center", "va": "bottom", "color": color}
-        axis.text(line.cost, 0.02, words, transform=axis.get_xaxis_transform(), **look)
+        axis.text(cost, 0.02, "; ".join(words), transform=axis.get_xaxis_transform(), **look)

@@ -30,6 +30,17 @@ CREATE TABLE candidates (
 );
 CREATE TABLE generations (generation INTEGER PRIMARY KEY, row TEXT, population TEXT);
 CREATE TABLE standings (regime TEXT, key TEXT, row TEXT, PRIMARY KEY (regime, key));
+CREATE INDEX exempt ON candidates (key) WHERE name != '' OR json_extract(scores, '$.1') IS NOT NULL;
+CREATE INDEX by_score ON candidates (rung DESC, json_extract(scores, '$.0') DESC, complexity, key) WHERE status = 'ok';
+"""
+
+# What `leaders` asks for: by the indexes, so that it takes no longer the more candidates there are.
+_LEADERS = """
+    SELECT rowid FROM candidates WHERE name != '' OR json_extract(scores, '$.1') IS NOT NULL
+    UNION SELECT * FROM (
+        SELECT rowid FROM candidates WHERE status = 'ok' AND json_extract(scores, '$.1') IS NULL
+        ORDER BY rung DESC, json_extract(scores, '$.0') DESC, complexity, key LIMIT ?
+    )
 """
 
 _COLUMNS = [f'"{item.name}"' for item in fields(Candidate)]  # quoted: "select" is a word of SQL
@@ -168,6 +179,15 @@ class Archive:
         """All candidates of the finished generations, in the order in which they came."""
         query = f"SELECT {', '.join(_COLUMNS)} FROM candidates ORDER BY rowid"
         return [_candidate(row) for row in self._connection.execute(query)]
+
+    def leaders(self, count: int) -> list[Candidate]:
+        """All that decide who is among the best `count`, in the order in which they came.
+
+        Those are the named losses, those of several seeds, by which `ranking` knows the noise, and the best `count` of
+        one seed, which it ranks by their scores.
+        """
+        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates WHERE rowid IN ({_LEADERS}) ORDER BY rowid"
+        return [_candidate(row) for row in self._connection.execute(query, (count,))]
 
     # Contests
 

@@ -16,6 +16,7 @@ class Census:
     """
 
     candidates: dict[str, Candidate] = field(default_factory=dict)
+    by_name: dict[str, Candidate] = field(default_factory=dict)
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
     changed: dict[str, Candidate] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
@@ -24,7 +25,7 @@ class Census:
     def restore(self, archive: Archive) -> None:
         """Take in the candidates of all finished generations."""
         for candidate in archive.candidates():
-            self.candidates[candidate.key] = candidate
+            self._enter(candidate)
             if candidate.fingerprint and candidate.status is not Status.DUPLICATE:
                 self.fingerprints.add(candidate.key, candidate.fingerprint)
 
@@ -34,7 +35,13 @@ class Census:
 
     def change(self, candidate: Candidate) -> None:
         """Enter a candidate, or note that a known one has changed."""
-        self.candidates[candidate.key] = self.changed[candidate.key] = candidate
+        self._enter(candidate)
+        self.changed[candidate.key] = candidate
+
+    def _enter(self, candidate: Candidate) -> None:
+        self.candidates[candidate.key] = candidate
+        if candidate.name:
+            self.by_name[candidate.name] = candidate
 
     def reject(self, cause: str) -> None:
         """Count a formula that is not worth training."""
@@ -43,7 +50,7 @@ class Census:
 
     def named(self, *names: str) -> list[Candidate]:
         """The hand-written losses of these names."""
-        return [candidate for candidate in self.candidates.values() if candidate.name in names]
+        return [self.by_name[name] for name in names if name in self.by_name]
 
     def living(self) -> list[Candidate]:
         """Those that have a fitness."""

@@ -137,7 +137,7 @@ def rungs_of(
     """
     if stray := set(rates) - {"", *optimizers}:
         raise EvolossError(f"--lr names `{min(stray)}`, --optimizer does not: expected {', '.join(optimizers)}")
-    base = sweep_of(space, proxy).model_dump() | {k: v for k, v in changes.items() if v is not None}
+    base = sweep_of(space.rungs_for(proxy)).model_dump() | {k: v for k, v in changes.items() if v is not None}
     if "" in rates:
         base |= {"rates": rates[""], "optimizer": optimizers[0]}
     rungs: dict[str, Rung] = {}

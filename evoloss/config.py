@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -67,6 +68,20 @@ class Tree(Settings):
         return self
 
 
+class Refinement(Settings):
+    """How the constants of the best losses are refined by CMA-ES: every so many generations, of the best `top`.
+
+    A refinement costs up to `1 + population * generations` short trainings a loss. `sigma` is the first standard
+    deviation of the logarithm of a constant: at 0.3, two thirds of the first tries lie between 0.74 and 1.35 times it.
+    """
+
+    every: Count = 10
+    top: Count = 3
+    population: Annotated[int, Field(ge=4)] = 8
+    generations: Count = 5
+    sigma: Annotated[float, Field(gt=0, le=3)] = 0.3
+
+
 class Evolution(Settings):
     """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
 
@@ -76,6 +91,7 @@ class Evolution(Settings):
     max_seeds: Count = 5
     tournament: Annotated[int, Field(ge=2)] = 4
     parsimony: Annotated[float, Field(ge=1, le=2)] = 1.3
+    refinement: Refinement | None = None
     crossover: dict[Literal["one_point", "leaf_biased"], float] = {"one_point": 0.35, "leaf_biased": 0.15}
     mutation: dict[Literal["subtree", "node", "constant", "hoist", "shrink"], float] = {
         "subtree": 0.15,
@@ -93,20 +109,6 @@ class Evolution(Settings):
         if not weights or min(weights) < 0 or sum(weights) <= 0:
             raise ValueError("weights of crossover and mutation should not be negative, nor all zero")
         return self
-
-
-class Refinement(Settings):
-    """How the constants of the best losses are refined by CMA-ES: every so many generations, of the best `top`.
-
-    A refinement costs up to `1 + population * generations` short trainings a loss. `sigma` is the first standard
-    deviation of the logarithm of a constant: at 0.3, two thirds of the first tries lie between 0.74 and 1.35 times it.
-    """
-
-    every: Count = 10
-    top: Count = 3
-    population: Annotated[int, Field(ge=4)] = 8
-    generations: Count = 5
-    sigma: Annotated[float, Field(gt=0, le=3)] = 0.3
 
 
 class Playoff(Settings):
@@ -219,10 +221,16 @@ class RunConfig(Settings):
             raise ValueError("newcomers should be one number for each generation after the first")
         return self
 
+    @property
+    def gains(self) -> bool:
+        """Whether a fitness is the mean gain over cross-entropy in several regimes, not the select accuracy in one."""
+        return len(self.regimes) > 1
+
     def data(self) -> DataSpec:
-        """The data of the run, its random shaping tied to the run's seed."""
-        shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance", "seed")}
-        return DataSpec(self.dataset, **shape)
+        """The data of the run. The run's seed is a part of them only where it shapes them: else repeats share them."""
+        shape = {name: getattr(self, name) for name in ("data_dir", "samples", "label_noise", "imbalance")}
+        spec = DataSpec(self.dataset, **shape)
+        return replace(spec, seed=self.seed) if spec.shaped else spec
 
 
 def shipped(folder: str) -> Path:

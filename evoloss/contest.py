@@ -1,6 +1,5 @@
 """Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split once."""
 
-import itertools
 import logging
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -167,14 +166,40 @@ def hold(
 
     What is there already is not trained again; a pool is opened for data on which something is left to train.
     """
+    by_data: dict[DataSpec, list[Contest]] = {}
+    for contest in contests:
+        by_data.setdefault(contest.data, []).append(contest)
     standings: list[Standing] = []
-    for data, group in itertools.groupby(contests, key=lambda contest: contest.data):
+    for data, group in by_data.items():
         with closing(Archive(path, data)) as archive, ExitStack() as stack:
             pool = _opened_when_needed(stack, partial(open_pool, data))
             for contest in group:
                 standings += contest.standings(partial(archive.answers, pool=pool, heard=heard))
             archive.set_standings(standings)
     return standings
+
+
+def averaged(regime: str, groups: Sequence[Sequence[Standing]]) -> list[Standing]:
+    """How losses came out of several contests on the same seeds taken together: the mean accuracy by seed.
+
+    A loss that failed in one of them has failed; its scale and its rate are those of the first.
+    """
+    by_key = [{standing.key: standing for standing in group} for group in groups]
+    return [_averaged(regime, [standings[first.key] for standings in by_key]) for first in groups[0]]
+
+
+def _averaged(regime: str, standings: Sequence[Standing]) -> Standing:
+    failed = next((s for s in standings if s.status is not Status.OK), None)
+    if failed:
+        detail = f"{failed.regime}: {failed.detail}"
+        return replace(standings[0], regime=regime, status=failed.status, detail=detail, select=(), test=())
+    return replace(
+        standings[0],
+        regime=regime,
+        at_edge=any(s.at_edge for s in standings),
+        select=tuple(map(statistics.fmean, zip(*(s.select for s in standings), strict=True))),
+        test=tuple(map(statistics.fmean, zip(*(s.test for s in standings), strict=True))),
+    )
 
 
 def _opened_when_needed(stack: ExitStack, open_pool: Callable[[], AbstractContextManager[Pool]]) -> Pool:

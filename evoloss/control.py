@@ -5,21 +5,19 @@ same generation 0, and in each one after it random search trains as many new los
 Scores that guided a search flatter its winner, so each winner is trained again on seeds that neither search has used.
 """
 
-import logging
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from evoloss import data, directory, report, run, workers
+from evoloss import directory, report, run, workers
 from evoloss.archive import Archive
+from evoloss.climb import Climb
 from evoloss.config import Count, RunConfig, Settings, read_toml, validated
 from evoloss.evidence import Difference, difference, verdict
 from evoloss.ranking import ranked
-from evoloss.records import Candidate, Job, derive_seed
-from evoloss.regimes import regimes_of
+from evoloss.records import Candidate
 from evoloss.search import Watch
 from evoloss.workers import Pool
 
@@ -33,8 +31,6 @@ VERDICTS = {
     "not distinguishable": "not distinguishable from chance",
     "one seed shows nothing": "one repeat shows nothing",
 }
-
-log = logging.getLogger("evoloss")
 
 
 class Control(Settings):
@@ -92,14 +88,19 @@ def create(path: Path, control: Control) -> None:
     directory.create(path, SETTINGS, control.toml(), control.run.device)
 
 
+def load(path: Path) -> Control:
+    """The settings of a control's directory. Raises `EvolossError`."""
+    return validated(Control, read_toml(path / SETTINGS), str(path / SETTINGS))
+
+
 def carry_on(path: Path, watching: Watching, count: int | None = None, address: str | None = None) -> list[Repeat]:
     """All repeats, from where they stand to the end; `control.csv` is rewritten after each."""
-    control = validated(Control, read_toml(path / SETTINGS), str(path / SETTINGS))
+    control = load(path)
     directory.check_version(path, control.run.version)
     repeats: list[Repeat] = []
     for seeds in _sharing(control):
-        dataset = data.load(_configured(control, seeds[0], "evolve").data())
-        with workers.open_pool({None: dataset}, count, address, control.run.device) as pool:
+        datasets = run.load_data(_configured(control, seeds[0], "evolve"))
+        with workers.open_pool(datasets, count, address, control.run.device) as pool:
             for seed in seeds:
                 repeats.append(_repeat(path, control, seed, pool, watching))
                 report.write_rows(path / "control.csv", [_row(repeat) for repeat in repeats])
@@ -119,10 +120,8 @@ def conclusion(repeats: Sequence[Repeat]) -> str:
 
 def _sharing(control: Control) -> list[Sequence[int]]:
     """The seeds of all repeats, in groups on the same data: one group, unless a seed shapes the train role."""
-    base = control.run
-    seeds = range(base.seed, base.seed + control.repeats)
-    shaped = base.samples is not None or base.label_noise > 0 or base.imbalance > 1
-    return [[seed] for seed in seeds] if shaped else [seeds]
+    seeds = range(control.run.seed, control.run.seed + control.repeats)
+    return [[seed] for seed in seeds] if control.run.data().shaped else [seeds]
 
 
 def _configured(control: Control, seed: int, strategy: Strategy, newcomers: tuple[int, ...] | None = None) -> RunConfig:
@@ -147,7 +146,7 @@ def _repeat(path: Path, control: Control, seed: int, pool: Pool, watching: Watch
     random = searched("random", evolve.newcomers)
     ce = evolve.ce
     with watching(f"seed {seed}, winners on fresh seeds"), directory.in_use(path):
-        fresh = _fresh(path / "fresh.sqlite", config, control.fresh_seeds, [evolve.best, random.best, ce], pool)
+        fresh = _fresh(path / "fresh.sqlite", config, control.fresh_seeds, [evolve.best, random.best], ce, pool)
     return Repeat(seed, evolve.winner(fresh), random.winner(fresh), ce.fitness, fresh.get(ce.key))
 
 
@@ -159,26 +158,14 @@ def _outcome(path: Path, config: RunConfig) -> _Outcome:
         return _Outcome(ranked(candidates)[0], ce, newcomers, archive.spent())
 
 
-def _fresh(path: Path, config: RunConfig, count: int, candidates: Iterable[Candidate], pool: Pool) -> dict[str, float]:
-    """Mean select accuracy over `count` seeds that no search uses, by key. A training that fails counts as 0."""
-    chosen = {candidate.key: candidate for candidate in candidates if candidate.fitness is not None}
-    jobs = {(key, number): _fresh_job(config, chosen[key], number) for key in chosen for number in range(count)}
+def _fresh(
+    path: Path, config: RunConfig, count: int, winners: Iterable[Candidate], ce: Candidate, pool: Pool
+) -> dict[str, float]:
+    """Mean score, as a search scores, over `count` seeds that no search uses, by key; without those that have none."""
+    living = {candidate.key: candidate for candidate in (*winners, ce) if candidate.fitness is not None}
     with closing(Archive(path, config.data())) as archive:
-        answers = archive.answers(jobs.values(), pool)
-    for answer in answers.values():
-        if answer.score is None:
-            log.warning("`%s` failed a fresh training: %s, %s", answer.job.expression, answer.status, answer.detail)
-    scores = {place: answers[job].score or 0.0 for place, job in jobs.items()}
-    return {key: statistics.fmean(scores[key, number] for number in range(count)) for key in chosen}
-
-
-def _fresh_job(config: RunConfig, candidate: Candidate, number: int) -> Job:
-    budget = regimes_of(config)[0].longest(candidate.rates[0])
-    scale = 1.0 if candidate.scale is None else candidate.scale
-    seed = derive_seed(config.seed, "control", number)
-    return Job(
-        "train", candidate.key, candidate.expression, config.proxy, seed, budget, scale, ("select",), budget.time_limit
-    )
+        climb = Climb(config, lambda _, jobs: archive.answers(jobs, pool), "control")
+        return climb.fresh(list(living.values()), ce, count)
 
 
 def _row(repeat: Repeat) -> dict[str, Any]:

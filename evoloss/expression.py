@@ -29,8 +29,9 @@ class Expression:
         """The expression of a scalar syntax tree. Raises `ExpressionError`."""
         from evoloss.canonical import canonical  # sympy takes a second to import
 
-        expression = cls(write(canonical(node)))
-        if expression.node != read(expression.text):  # canonical forms can outgrow the limits of a formula
+        form = canonical(node)
+        expression = cls(write(form))
+        if expression.node != form:  # reading it also refuses a form that has outgrown the limits of a formula
             raise ExpressionError("the canonical form of this formula is not a formula of the language")
         return expression
 

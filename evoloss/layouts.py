@@ -21,7 +21,8 @@ class Batch:
     """N samples as a formula sees them. A property is a variable, computed once, when first asked for.
 
     logits [N, K] and embeddings [N, E] or None; labels [N]; soft [N, K], the target where it is probabilities;
-    centers [K, E]; weight [K]; step seeds the negatives of triplets.
+    centers [K, E]; weight [K]; step seeds the negatives of triplets. Distances may be asked of stacks, of embeddings
+    [S, N, E] and centers [S, K, E]: they have that dimension first.
     """
 
     logits: Tensor | None
@@ -111,13 +112,13 @@ class Batch:
     def Dp(self) -> Tensor:
         """Distances [T] from anchors to positives."""
         anchor, positive, _ = self._triplets
-        return self._all_pairs[anchor, positive]
+        return self._all_pairs[..., anchor, positive]
 
     @functools.cached_property
     def Dn(self) -> Tensor:
         """Distances [T] from anchors to negatives."""
         anchor, _, negative = self._triplets
-        return self._all_pairs[anchor, negative]
+        return self._all_pairs[..., anchor, negative]
 
     def cls(self, values: Tensor | float) -> Tensor:
         """[N, K] to the sum over classes of each sample, and their (weighted) mean."""
@@ -165,20 +166,23 @@ class Batch:
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances [N, M] of the rows of a [N, E] and b [M, E], at least sqrt(1e-7), where the gradient is 0.
+    """Euclidean distances [..., N, M] of the rows of a [..., N, E] and b [..., M, E], at least sqrt(1e-7).
+
+    There the gradient is 0.
 
     By the Gram form, five times as fast as [N, M, E] differences. It cancels far from the origin (a true 1e-4 at norm
     1000 becomes 0 in float32), so both are moved there first.
     """
-    origin = a.detach().mean(0)
+    origin = a.detach().mean(-2, keepdim=True)
     a, b = (a - origin, a - origin) if a is b else (a - origin, b - origin)
-    squared = a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T
+    squared = a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(-2) - 2 * a @ b.mT
     return squared.clamp_min(FLOOR).sqrt()
 
 
 def _off_diagonal(square: Tensor) -> Tensor:
-    """[N, N] to [N, N - 1] without the diagonal, in order."""
-    size = len(square)
+    """[..., N, N] to [..., N, N - 1] without the diagonal, in order."""
+    *leading, size, _ = square.shape
     if size < 2:
-        return square[:, :0]
-    return square.flatten()[1:].view(size - 1, size + 1)[:, :-1].reshape(size, size - 1)
+        return square[..., :0]
+    shifted = square.flatten(-2)[..., 1:].view(*leading, size - 1, size + 1)
+    return shifted[..., :-1].reshape(*leading, size, size - 1)

@@ -119,6 +119,16 @@ class Newcomers:
                 log.warning("%s (%s) is refused: %s", candidate.name, candidate.expression, _reason(candidate))
         return kept + self.screened(negated, number) if negated else kept
 
+    def tried(self, candidates: list[Candidate]) -> list[Candidate]:
+        """These candidates, screened but not entered: those worth training have a scale, the others a status."""
+        jobs = [self._screen(candidate) for candidate in candidates]
+        answers = self.evaluate("screening", jobs)
+        for candidate, job in zip(candidates, jobs, strict=True):
+            answer = answers[job]
+            candidate.status = Status.REJECTED if answer.negate else answer.status
+            candidate.scale = answer.scale
+        return candidates
+
     def _screen(self, candidate: Candidate) -> Job:
         seed = derive_seed(self.config.seed, "training", 0)
         return Job("screen", candidate.key, candidate.expression, self.config.proxy, seed, time_limit=SCREEN_LIMIT)

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evoloss import data
-from evoloss.config import RunConfig, Rung, SearchSpace
-from evoloss.contest import REFERENCE, Contender, Contest
+from evoloss.config import RunConfig, Rung
+from evoloss.contest import REFERENCE, Contender, Contest, averaged
 from evoloss.evidence import Judgement, difference, noise_ceiling, verdict
 from evoloss.expression import Expression
 from evoloss.ranking import ranked
-from evoloss.records import Candidate
-from evoloss.regimes import with_optimizer
+from evoloss.records import Candidate, Standing, Status
+from evoloss.regimes import OPTIMIZERS, Regime, regimes_of, with_optimizer
 
-SEARCHED = "search"  # the regime of the search itself; the others are named after what they change
+SEARCHED = "search"  # the regime of the search itself, or all of its regimes taken together
 OTHER_DATA = ("fashion-mnist", "cifar10", "mnist", "cifar100")  # by preference; digits has 360 test images: too few
 
 
@@ -25,15 +25,43 @@ def finalists(candidates: Iterable[Candidate], top: int) -> list[Candidate]:
 
 
 def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest]:
-    """The finalists against the seeds as the search trained; the best of them against cross-entropy elsewhere."""
+    """The finalists against the seeds as the search trained; the best of them against cross-entropy elsewhere.
+
+    A search in several regimes has a contest in each of them, named as there; what it did not see is named after what
+    it changes in the first.
+    """
     playoff = config.space.playoff
     seeds = [c for c in candidates if c.name and c.fitness is not None]
     everyone = _contenders([*finalists(candidates, playoff.top), *seeds])
     best = _contenders(finalists(candidates, playoff.top)[: playoff.top])
-    sweep = sweep_of(config.space, config.proxy)
-    home = Contest(SEARCHED, config.data(), config.proxy, sweep, everyone, playoff.seeds, config.seed, "playoff ")
-    away = {name: _REGIMES[name](config, home) for name in playoff.unseen}
-    return [home, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]
+    homes = [_home(config, regime, everyone) for regime in regimes_of(config)]
+    away = {name: _UNSEEN[name](config, homes) for name in playoff.unseen}
+    return [*homes, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]
+
+
+def _home(config: RunConfig, regime: Regime, contenders: tuple[Contender, ...]) -> Contest:
+    name = regime.name if config.gains else SEARCHED
+    where, seeds = regime.data or config.data(), config.space.playoff.seeds
+    return Contest(name, where, regime.proxy, sweep_of(regime.rungs), contenders, seeds, config.seed, "playoff ")
+
+
+def overall(standings: Iterable[Standing]) -> list[Standing]:
+    """The regimes of a search taken together, but for those in which cross-entropy failed: no gain is known there."""
+    groups: dict[str, list[Standing]] = {}
+    for standing in standings:
+        groups.setdefault(standing.regime, []).append(standing)
+    sound = [g for g in groups.values() if any(s.key == REFERENCE.key and s.status is Status.OK for s in g)]
+    return averaged(SEARCHED, sound or list(groups.values()))
+
+
+def together(judged: dict[str, list[Judgement]]) -> list[str]:
+    """The regimes over which `overall` takes the mean; none where the search had but one."""
+    several = _several(judged)
+    return [name for name in several if any(j.verdict == "reference" for j in judged[name])] or several
+
+
+def _several(judged: dict[str, list[Judgement]]) -> list[str]:
+    return [name for name in judged if name not in (SEARCHED, *_UNSEEN)]
 
 
 def conclusion(judged: dict[str, list[Judgement]], searched: int) -> list[str]:
@@ -49,7 +77,7 @@ def conclusion(judged: dict[str, list[Judgement]], searched: int) -> list[str]:
     better = [j for j in home if not j.standing.name and j.verdict == "better"]
     if not better:
         return [*lines, "verdict: no evolved loss is better than cross-entropy on fresh seeds"]
-    lines += [f"verdict: {_in_words(j)}; {_elsewhere(j, judged)}" for j in better]
+    lines += [f"verdict: {_in_words(j, judged)}; {_elsewhere(j, judged)}" for j in better]
     return [*lines, *_beside_seeds(better[0], home)]
 
 
@@ -64,25 +92,34 @@ def _beside_seeds(best: Judgement, home: list[Judgement]) -> list[str]:
     return [f"beside {name}, the best of the seeds: `{best.standing.expression}` {shown}{verdict(gap)}"]
 
 
-def _in_words(judgement: Judgement) -> str:
+def _in_words(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
     gap = judgement.gap
     assert gap is not None
     interval = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-    return f"`{judgement.standing.expression}` is better than cross-entropy by {interval}"
+    regimes = _in(_several(judged), judged, judgement.standing.key)
+    mean = f" in the mean ({_each(regimes)})" if regimes else ""
+    return f"`{judgement.standing.expression}` is better than cross-entropy by {interval}{mean}"
 
 
 def _elsewhere(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
     """What became of the gain in the regimes that the search did not see."""
-    key = judgement.standing.key
-    seen = {name: j for name, group in judged.items() if name != SEARCHED for j in group if j.standing.key == key}
-    if not seen:
+    unseen = _in(_UNSEEN, judged, judgement.standing.key)
+    if not unseen:
         return "not tried in other regimes"
-    judged_there = [j for j in seen.values() if j.gap is not None]
+    judged_there = [j for j in unseen.values() if j.gap is not None]
     survived = sum(j.verdict == "better" for j in judged_there)
-    each = ", ".join(
-        f"other {name}: {j.verdict}" + (f" ({j.gap.mean:+.4f})" if j.gap else "") for name, j in seen.items()
-    )
+    each = _each({f"other {name}": j for name, j in unseen.items()})
     return f"the gain survives in {survived} of {len(judged_there)} regimes that the search did not see ({each})"
+
+
+def _in(names: Iterable[str], judged: dict[str, list[Judgement]], key: str) -> dict[str, Judgement]:
+    """The judgements of one loss in these regimes, as far as it took part."""
+    return {name: j for name in names for j in judged.get(name, ()) if j.standing.key == key}
+
+
+def _each(judgements: dict[str, Judgement]) -> str:
+    gaps = {name: f" ({j.gap.mean:+.4f})" if j.gap else "" for name, j in judgements.items()}
+    return ", ".join(f"{name}: {j.verdict}{gaps[name]}" for name, j in judgements.items())
 
 
 def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:
@@ -91,35 +128,38 @@ def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:
     return tuple(chosen.values())
 
 
-def sweep_of(space: SearchSpace, proxy: str, rung: int = -1) -> Rung:
-    """A rung of the space (the last) with all the rates that its budget is tried at.
+def sweep_of(rungs: Sequence[Rung], rung: int = -1) -> Rung:
+    """One of the rungs (the last) with all the rates that the last one's budget is tried at.
 
     Rungs of the same budget at further rates are one sweep.
     """
-    rungs = space.rungs_for(proxy)
     last = rungs[-1]
     rates = {rate for r in rungs if (r.samples, r.epochs) == (last.samples, last.epochs) for rate in r.rates}
     return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 
-def _other_optimizer(config: RunConfig, home: Contest) -> Contest | None:
-    optimizer = "adam" if home.rung.optimizer == "sgd" else "sgd"
-    return replace(home, rung=with_optimizer(home.rung, optimizer))
+def _other_optimizer(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
+    seen = {home.rung.optimizer for home in homes}
+    other = next((name for name in OPTIMIZERS if name not in seen), None)
+    return None if other is None else replace(homes[0], rung=with_optimizer(homes[0].rung, other))
 
 
-def _other_proxy(config: RunConfig, home: Contest) -> Contest | None:
+def _other_proxy(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
     """At a cheap rung of that proxy, the second: the Inception is some thirty times as slow as the MLP."""
-    other = next((name for name in config.space.rungs if name != config.proxy), None)
+    seen = {home.proxy for home in homes}
+    other = next((name for name in config.space.rungs if name not in seen), None)
     if other is None:
         return None
-    second = min(1, len(config.space.rungs[other]) - 1)
-    return replace(home, proxy=other, rung=sweep_of(config.space, other, second))
+    rungs = config.space.rungs_for(other)
+    rung = with_optimizer(sweep_of(rungs, min(1, len(rungs) - 1)), homes[0].rung.optimizer)
+    return replace(homes[0], proxy=other, rung=rung)
 
 
-def _other_data(config: RunConfig, home: Contest) -> Contest | None:
-    at_hand = {row.name for row in data.status(config.data_dir) if row.where}
-    other = next((name for name in OTHER_DATA if name in at_hand and name != config.dataset), None)
-    return None if other is None else replace(home, data=replace(home.data, name=other))
+def _other_data(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
+    at_hand = {row.name for row in data.status(config.data_dir) if row.where} - {home.data.name for home in homes}
+    other = next((name for name in OTHER_DATA if name in at_hand), None)
+    return None if other is None else replace(homes[0], data=replace(homes[0].data, name=other))
 
 
-_REGIMES = {"optimizer": _other_optimizer, "proxy": _other_proxy, "data": _other_data}
+# What the playoff changes to see whether a gain survives; None where the search has seen all that there is.
+_UNSEEN = {"optimizer": _other_optimizer, "proxy": _other_proxy, "data": _other_data}

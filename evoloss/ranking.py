@@ -63,12 +63,12 @@ def _effects(candidates: list[Candidate]) -> dict[int, float]:
 
 
 def _noise(candidates: list[Candidate], effects: dict[int, float]) -> float:
-    squares, freedom = 0.0, 0
+    squares, freedom = 0.0, -max(len(effects) - 1, 0)  # the effects were fitted to the same scores
     for candidate in candidates:
         scores = _freed(candidate, effects)
         squares += statistics.variance(scores) * (len(scores) - 1)
         freedom += len(scores) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
+    return math.sqrt(squares / freedom) if freedom > 0 else 0.0
 
 
 def _freed(candidate: Candidate, effects: dict[int, float]) -> list[float]:

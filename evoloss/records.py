@@ -1,11 +1,12 @@
 """What the driver and the workers say to each other: frozen dataclasses of text and numbers, nothing else."""
 
+import functools
 import hashlib
 import json
 import statistics
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["train", "select", "test"]
 Task = Literal["screen", "train"]
@@ -37,6 +38,11 @@ class DataSpec:
     label_noise: float = 0.0
     imbalance: float = 1.0
     seed: int = 0
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the seed changes anything: it draws the samples that are kept and the labels that are wrong."""
+        return self.samples is not None or self.label_noise > 0 or self.imbalance > 1
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,16 @@ def protocol(job: Job, data: DataSpec) -> str:
 
     Where the data lies and how long a worker may take change no result and are left out.
     """
-    budget = asdict(job.budget) if job.budget else {}
-    budget.pop("time_limit", None)
-    where = asdict(data)
-    where.pop("data_dir")
+    budget = _without("time_limit", job.budget) if job.budget else {}
+    where = _without("data_dir", data)
     parts = {"task": job.task, "proxy": job.proxy, "budget": budget, "scale": job.scale, "data": where}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=64)  # a run has a handful of budgets, and `asdict` copies deeply
+def _without(name: str, record: Budget | DataSpec) -> dict[str, Any]:
+    """The fields of a record but one."""
+    return {key: value for key, value in asdict(record).items() if key != name}
 
 
 def derive_seed(*parts: object) -> int:

@@ -1,9 +1,10 @@
 """The conditions under which a fitness is measured: an optimizer, a proxy and data, each with its rungs."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 from evoloss.config import RunConfig, Rung
-from evoloss.data import DATASETS
+from evoloss.data import DATASETS, FOLDER
 from evoloss.errors import EvolossError, suggest
 from evoloss.records import Budget, DataSpec
 
@@ -28,17 +29,27 @@ class Regime:
         """The trainings of a rung, one a rate: also those of lower rungs, where they are of the same length."""
         top = self.rung(index)
         reached = [rung for rung in self.rungs[: index + 1] if (rung.samples, rung.epochs) == (top.samples, top.epochs)]
-        return sorted({b for rung in reached for b in rung.budgets()}, key=lambda budget: budget.learning_rate)
+        rates = sorted({rate for rung in reached for rate in rung.rates})
+        return top.model_copy(update={"rates": tuple(rates)}).budgets()
 
-    def longest(self, rate: float) -> Budget:
-        """The training of the last rung, at this rate."""
-        return next(b for b in self.budgets(len(self.rungs) - 1) if b.learning_rate == rate)
+    def reached(self, index: int) -> set[Budget]:
+        """All trainings of the rungs up to this one; none for -1."""
+        return {budget for lower in range(index + 1) for budget in self.budgets(lower)}
+
+    def longest(self) -> list[Budget]:
+        """The trainings of the last rung, one a rate, the lowest first."""
+        return self.budgets(len(self.rungs) - 1)
 
 
 def regimes_of(config: RunConfig) -> tuple[Regime, ...]:
     """The regimes of a search: what `config.regimes` names, or the run's own. Raises `EvolossError`."""
     own = Regime(config.dataset, config.proxy, config.space.rungs_for(config.proxy))
-    return tuple(_regime(config, own, word) for word in config.regimes) or (own,)
+    regimes = tuple(_regime(config, own, word) for word in config.regimes) or (own,)
+    for first, second in itertools.combinations(regimes, 2):
+        if replace(first, name=second.name) == second:
+            both = f"`{first.name}` and `{second.name}`"
+            raise EvolossError(f"the regimes {both} are one and the same, which would count twice: leave one out")
+    return regimes
 
 
 def _regime(config: RunConfig, own: Regime, word: str) -> Regime:
@@ -47,7 +58,7 @@ def _regime(config: RunConfig, own: Regime, word: str) -> Regime:
         return replace(own, name=word, rungs=tuple(with_optimizer(rung, word) for rung in own.rungs))
     if word in config.space.rungs:
         return replace(own, name=word, proxy=word, rungs=config.space.rungs_for(word))
-    if word in DATASETS:
+    if word in DATASETS or word.startswith(FOLDER):
         other = replace(config.data(), name=word)
         return replace(own, name=word, data=None if word == config.dataset else other)
     known = [*OPTIMIZERS, *config.space.rungs, *DATASETS]

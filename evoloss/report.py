@@ -33,27 +33,37 @@ SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
 
 def write_tables(directory: Path, archive: Archive, top: int) -> None:
-    """Rewrite `hall_of_fame.csv`, `pareto.csv`, `baselines.csv` and `generations.csv`.
+    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
 
-    The hall of fame has the best `top` losses, and below them those that took part in the playoff. The Pareto front has
-    all that no smaller formula equals, the smallest first, under the ranks that they have among all losses.
+    The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
+    several regimes `fitness` is the mean gain over cross-entropy, what the playoff measured are means as well, and
+    `select_acc`, `scale` and `lr` are those of the first.
     """
-    candidates = archive.candidates()
-    judged = {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
+    judged = _judged_by_key(archive)
+    candidates = archive.candidates() if judged else archive.leaders(top)  # a finalist may have any place
     order = ranked(candidates)
     best = [
         (place, candidate)
         for place, candidate in enumerate(order, 1)
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
-    ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
-    front = [(ranks[candidate.key], candidate) for candidate in pareto_front(order)]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
     write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
-    write_csv(directory / "pareto.csv", COLUMNS, [_row(place, c, judged) for place, c in front])
     write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
     names = [item.name for item in fields(Generation)]
     write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+
+
+def write_pareto_front(directory: Path, archive: Archive) -> None:
+    """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first, with the ranks of all."""
+    order = ranked(archive.candidates())
+    ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
+    rows = [_row(ranks[candidate.key], candidate, _judged_by_key(archive)) for candidate in pareto_front(order)]
+    write_csv(directory / "pareto.csv", COLUMNS, rows)
+
+
+def _judged_by_key(archive: Archive) -> dict[str, dict[str, Judgement]]:
+    return {regime: {j.standing.key: j for j in rows} for regime, rows in judgements(archive).items()}
 
 
 def judgements(archive: Archive) -> dict[str, list[Judgement]]:

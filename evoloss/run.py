@@ -15,8 +15,9 @@ from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement
 from evoloss.records import DataSpec, Evaluation
+from evoloss.regimes import regimes_of
 from evoloss.search import Progress, Search, TimeIsUpError, Watch
-from evoloss.workers import Pool
+from evoloss.workers import Datasets, Pool
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,21 @@ def default_directory(config: RunConfig) -> Path:
 
 def check(config: RunConfig) -> None:
     """Raise `EvolossError` for what is wrong with the data or does not fit it, before a directory is made."""
-    config.space.rungs_for(config.proxy)
-    count = data.load(config.data()).num_classes
-    for name in config.space.seeds:
-        if BASELINES[name].classes not in (None, count):
-            only = f"the seed `{name}` is a loss for {BASELINES[name].classes} classes"
-            raise EvolossError(f"{only}, {config.dataset} has {count}: leave it out of the search space")
+    for dataset in load_data(config).values():
+        for name in config.space.seeds:
+            if BASELINES[name].classes not in (None, dataset.num_classes):
+                only = f"the seed `{name}` is a loss for {BASELINES[name].classes} classes"
+                count = f"{dataset.name} has {dataset.num_classes}"
+                raise EvolossError(f"{only}, {count}: leave it out of the search space")
+
+
+def load_data(config: RunConfig) -> Datasets:
+    """The data of the run, under None, and those of its regimes: what workers have to be given. Raises `EvolossError`.
+
+    They may differ in their number of classes: a formula names it as K.
+    """
+    specs = dict.fromkeys([None, *(regime.data for regime in regimes_of(config))])
+    return {spec: data.load(spec or config.data()) for spec in specs}
 
 
 def create(path: Path, config: RunConfig) -> None:
@@ -78,16 +88,21 @@ def carry_on(
             except TimeIsUpError:
                 return Outcome(False, {}, 0)
             finally:
-                report.write_tables(path, archive, config.top)
+                _write_all(path, archive, config)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, count, address)
-            report.write_tables(path, archive, config.top)
+            _write_all(path, archive, config)
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
 
 
+def _write_all(path: Path, archive: Archive, config: RunConfig) -> None:
+    report.write_tables(path, archive, config.top)
+    report.write_pareto_front(path, archive)
+
+
 def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:
-    return workers.open_pool({None: data.load(config.data())}, count, address, config.device)
+    return workers.open_pool(load_data(config), count, address, config.device)
 
 
 def _hold_playoff(
@@ -114,4 +129,6 @@ def _hold_playoff(
         progress.done += evaluation.job.task == "train"
         watch(progress)
 
-    contest.hold(contests, path / "archive.sqlite", open_pool, heard)
+    standings = contest.hold(contests, path / "archive.sqlite", open_pool, heard)
+    if config.gains:
+        archive.set_standings(playoff.overall(s for s in standings if s.regime in config.regimes))

@@ -21,6 +21,7 @@ from evoloss.expression import Expression
 from evoloss.newcomers import Member, Newcomers
 from evoloss.ranking import ranked
 from evoloss.records import Batch, Candidate, Evaluation, Generation, Job
+from evoloss.refinement import refined
 from evoloss.selection import SELECTIONS
 from evoloss.tree import Grammar, Individual
 from evoloss.workers import Pool
@@ -51,6 +52,7 @@ class Progress:
     best: Candidate | None = None
     references: dict[str, Candidate] = field(default_factory=dict)
     finished: Generation | None = None
+    gains: bool = False  # fitnesses are gains over cross-entropy, not accuracies
 
 
 Watch = Callable[[Progress], None]
@@ -70,7 +72,9 @@ class Search:
         self.newcomers = Newcomers(config, self.grammar, self.census, self._evaluate)
         self.climb = Climb(config, self._evaluate)
         self.population: list[Individual] = []
-        self.progress = Progress(config.generations, time.monotonic(), rejected=self.census.rejected)
+        self.progress = Progress(
+            config.generations, time.monotonic(), rejected=self.census.rejected, gains=config.gains
+        )
         limit = config.time_limit
         self.deadline = math.inf if limit is None else time.monotonic() + limit
 
@@ -98,6 +102,12 @@ class Search:
         self._reseed(self._leaders(self._members()) + self.census.named("ce", "ngl"))
         self.selection.rate_parents(self.population, self.census.candidates)
         self._end(number, time.monotonic() - start)
+
+    def _bred(self, number: int) -> list[Member]:
+        """Offspring, and at times the leaders with refined constants."""
+        offspring = self.newcomers.offspring(number, self.population, self.selection.choose)
+        leaders = ranked(self._members())
+        return offspring + refined(number, leaders, self.newcomers, self.climb, self._reference())
 
     def _train(self, members: list[Member]) -> None:
         """Climb the rungs, and let the best live on."""
@@ -189,6 +199,6 @@ class Search:
 
 
 _STRATEGIES: dict[str, Callable[[Search, int], list[Member]]] = {
-    "evolve": lambda search, number: search.newcomers.offspring(number, search.population, search.selection.choose),
+    "evolve": Search._bred,
     "random": lambda search, number: search.newcomers.strangers(number),
 }

@@ -6,8 +6,9 @@ long as the products.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from evoloss.train import (
     nearest,
 )
 
-DISTANCES = ("d", "D", "Dp", "Dn")  # variables that each member computes from its own embeddings
+DISTANCES = ("d", "D", "Dp", "Dn")  # variables that depend on embeddings
 TARGETS = {"y": "y", "d": "y", "Y": "Y", "Dp": "_triplets", "Dn": "_triplets"}  # what a variable needs that all share
 
 
@@ -168,6 +169,10 @@ class _Losses:
     def __init__(self, members: Sequence[Member]) -> None:
         self.losses = [member.loss for member in members]
         self.programs = [compile_gradient(loss.expression.node, loss.num_classes) for loss in self.losses]
+        self.groups: dict[tuple[str, ...], list[int]] = {}  # members by the distances that they see
+        for place, loss in enumerate(self.losses):
+            if names := tuple(name for name in DISTANCES if name in loss.expression.variables):
+                self.groups.setdefault(names, []).append(place)
         self.values: dict[int, Tensor] = {}
         self.failed: dict[int, TrainResult] = {}
 
@@ -177,11 +182,13 @@ class _Losses:
         Those by learned centers are left in their `grad`.
         """
         chain = _Chain(logits, embeddings, labels, step)
+        for names, places in self.groups.items():
+            chain.measure(names, places, self.losses)
         for place, loss in enumerate(self.losses):
             if place not in self.failed:
                 loss.zero_grad()
                 try:
-                    value, gradients = self.programs[place](chain.batch(place, loss))
+                    value, gradients = self.programs[place](chain.batch(place, loss.expression.variables))
                     self.values[place] = loss.scale * value
                     chain.add(place, gradients, loss.scale)
                 except (EvolossError, ArithmeticError, RuntimeError, ValueError) as error:
@@ -205,40 +212,46 @@ class _Chain:
         self.log_p = logits.log_softmax(2)
         self.softmax = logits.softmax(2)
         self.p = self.softmax.clamp(FLOOR, 1)
-        self.targets = self._plain(0)
+        self.targets = self._batch(logits[0])
         self.by = {name: torch.zeros_like(logits) for name in ("p", "log_p", "z")}
-        self.leaves: dict[int, Tensor] = {}
-        self.distances: list[Tensor] = []
-        self.by_distances: list[Tensor] = []
+        self.distances: list[_Distances] = []
+        self.own: dict[int, tuple[_Distances, int]] = {}  # by member: its group, and its place there
 
-    def _plain(self, place: int, embeddings: Tensor | None = None, centers: Tensor | None = None) -> Batch:
-        logits = self.logits[place]
-        return Batch(logits, self.labels, None, embeddings, centers, logits.shape[1], step=self.step)
+    def _batch(self, logits: Tensor | None, embeddings: Tensor | None = None, centers: Tensor | None = None) -> Batch:
+        return Batch(logits, self.labels, None, embeddings, centers, self.logits.shape[2], step=self.step)
 
-    def batch(self, place: int, loss: Loss) -> Batch:
-        """The batch of one member: its variables are known, and detached from how they came about."""
-        names = loss.expression.variables
-        self.sources: dict[str, Tensor] = {}
-        leaf = None
-        if loss.expression.sees_embeddings:
-            leaf = self.leaves[place] = self.embeddings[place].detach().requires_grad_()
-        batch = self._plain(place, leaf, loss.centers)
-        words = vars(batch)  # where its cached properties look first
-        words |= {"p": self.p[place], "log_p": self.log_p[place], "z": self.logits[place]}
-        words |= {TARGETS[name]: getattr(self.targets, TARGETS[name]) for name in TARGETS if name in names}
+    def measure(self, names: tuple[str, ...], places: list[int], losses: Sequence[Loss]) -> None:
+        """The distances of these names for the members at these places, as stacked tensors."""
         with torch.enable_grad():
-            self.sources = {name: getattr(batch, name) for name in DISTANCES if name in names}
-        words |= {name: source.detach() for name, source in self.sources.items()}
+            leaf = self.embeddings[places].requires_grad_()
+            centers = [loss.centers for place in places if (loss := losses[place]).centers is not None]
+            batch = self._batch(None, leaf, torch.stack(centers) if centers else None)
+            vars(batch).update(self._targets(names))
+            group = _Distances(places, leaf, {name: getattr(batch, name) for name in names})
+        self.distances.append(group)
+        self.own |= {place: (group, number) for number, place in enumerate(places)}
+
+    def _targets(self, names: Iterable[str]) -> dict[str, Any]:
+        return {TARGETS[name]: getattr(self.targets, TARGETS[name]) for name in names if name in TARGETS}
+
+    def batch(self, place: int, names: Iterable[str]) -> Batch:
+        """The batch of one member: its variables are known, and detached from how they came about."""
+        batch = self._batch(self.logits[place])
+        words = vars(batch)  # where its cached properties look first
+        words |= {"p": self.p[place], "log_p": self.log_p[place], "z": self.logits[place]} | self._targets(names)
+        if place in self.own:
+            group, number = self.own[place]
+            words |= {name: values[number] for name, values in group.values.items()}
         return batch
 
     def add(self, place: int, gradients: dict[str, Tensor], scale: float) -> None:
-        """Take in the derivatives of the last batch's loss by its variables, times `scale`."""
+        """Take in the derivatives of a member's loss by its variables, times `scale`."""
         for name, gradient in gradients.items():
             if name in self.by:
                 torch.mul(gradient, scale, out=self.by[name][place])
             else:
-                self.distances.append(self.sources[name])
-                self.by_distances.append(scale * gradient)
+                group, number = self.own[place]
+                torch.mul(gradient, scale, out=group.by[name][number])
 
     def pull(self) -> tuple[Tensor, Tensor]:
         """The derivatives by logits [S, B, K] and embeddings [S, B, E]."""
@@ -248,12 +261,19 @@ class _Chain:
         by_logits += torch._log_softmax_backward_data(self.by["log_p"], self.log_p, 2, torch.float32)
         by_logits += self.by["z"]
         by_embeddings = torch.zeros_like(self.embeddings)
-        if self.distances:
-            torch.autograd.backward(self.distances, self.by_distances)
-            for place, leaf in self.leaves.items():
-                if leaf.grad is not None:
-                    by_embeddings[place] = leaf.grad
+        for group in self.distances:
+            torch.autograd.backward(list(group.sources.values()), list(group.by.values()))
+            by_embeddings[group.places] = group.leaf.grad
         return by_logits, by_embeddings
+
+
+class _Distances:
+    """The distances [s, ...] by name of s members, from their embeddings [s, B, E] by autograd."""
+
+    def __init__(self, places: list[int], leaf: Tensor, sources: dict[str, Tensor]) -> None:
+        self.places, self.leaf, self.sources = places, leaf, sources
+        self.values = {name: source.detach() for name, source in sources.items()}
+        self.by = {name: torch.zeros_like(value) for name, value in self.values.items()}
 
 
 def _results(

@@ -37,10 +37,11 @@ def _json(progress: Progress, row: Generation) -> None:
 
 
 def _line(progress: Progress, row: Generation) -> None:
+    best, ce, ngl = (score(value, progress.gains) for value in (row.best_fitness, row.ce_fitness, row.ngl_fitness))
     print(
         f"generation {row.generation}/{progress.generations}: {row.evaluated} evaluated, {row.rejected} rejected, "
-        f"{row.duplicates} duplicates, best {accuracy(row.best_fitness)} (cross-entropy {accuracy(row.ce_fitness)}, "
-        f"NGL {accuracy(row.ngl_fitness)}) {row.best_expression}",
+        f"{row.duplicates} duplicates, {'best gain' if progress.gains else 'best'} {best} (cross-entropy {ce}, "
+        f"NGL {ngl}) {row.best_expression}",
         flush=True,
     )
 
@@ -59,9 +60,14 @@ def style_for(quiet: bool, as_json: bool) -> str:
     return "live" if sys.stdout.isatty() else "lines"
 
 
-def accuracy(value: float | None) -> str:
-    """A fraction to four digits, or a dash."""
-    return "-" if value is None else f"{value:.4f}"
+def score(value: float | None, gain: bool = False) -> str:
+    """An accuracy to four digits, a gain with its sign, or a dash."""
+    return "-" if value is None else f"{value:+.4f}" if gain else f"{value:.4f}"
+
+
+def measure(gains: bool) -> str:
+    """What a score is."""
+    return "mean gain" if gains else "select accuracy"
 
 
 class _Picture:
@@ -101,7 +107,7 @@ def _standing(progress: Progress) -> Table:
         if candidate is not None:
             seeds = f"{len(candidate.scores)} seed{'s' * (len(candidate.scores) != 1)}"
             formula = Text(candidate.expression, overflow="ellipsis", no_wrap=True)
-            table.add_row(name, accuracy(candidate.fitness), seeds, formula)
+            table.add_row(name, score(candidate.fitness, progress.gains), seeds, formula)
     return table
 
 

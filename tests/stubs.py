@@ -5,6 +5,7 @@ from contextlib import closing
 
 from evoloss.archive import Archive
 from evoloss.config import RunConfig, load_space
+from evoloss.contest import REFERENCE
 from evoloss.records import Evaluation, Status
 from evoloss.search import Search
 
@@ -36,21 +37,32 @@ def pooled(answers):
     return lambda batches: (list(answers(batch)) for batch in batches)
 
 
+def steady_evaluation(job):
+    """The stub's, but cross-entropy does not fail."""
+    if job.key != REFERENCE.key:
+        return stub_evaluation(job)
+    if job.task == "screen":
+        return Evaluation(job, Status.OK, scale=1.0, fingerprint=(0.0, 0.0, 0.0, 0.0))
+    score = 0.85 + 0.01 * number(job.seed)
+    return Evaluation(job, Status.OK, score=score, test_score=score if "test" in job.roles else None, seconds=0.001)
+
+
 stub_pool = pooled(lambda jobs: map(stub_evaluation, jobs))
+steady_pool = pooled(lambda jobs: map(steady_evaluation, jobs))
 
 
 class Dying:
-    """The stub pool, ending with `error` before the batch with which it would have given more than `count` answers."""
+    """A stub pool, ending with `error` before the batch with which it would have given more than `count` answers."""
 
-    def __init__(self, count, error):
-        self.count, self.error, self.answered = count, error, 0
+    def __init__(self, count, error, answer=stub_evaluation):
+        self.count, self.error, self.answer, self.answered = count, error, answer, 0
 
     def __call__(self, batches):
         for batch in batches:
             if self.answered + len(batch) > self.count:
                 raise self.error
             self.answered += len(batch)
-            yield [stub_evaluation(job) for job in batch]
+            yield [self.answer(job) for job in batch]
 
 
 def config(**changes):

@@ -3,9 +3,13 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import stubs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evoloss.archive import Archive
 from evoloss.errors import EvolossError
+from evoloss.ranking import ranked
 from evoloss.records import Budget, Candidate, DataSpec, Evaluation, Generation, Job, Status, derive_seed, protocol
 
 DATA = DataSpec("digits")
@@ -82,6 +86,46 @@ def test_generations_and_candidates_come_back_in_order(archive):
     assert archive.candidates()[0].fitness == 0.5
     assert archive.generations() == [ROW, dataclasses.replace(ROW, generation=1)]
     assert archive.population() == []
+
+
+SCORES = st.dictionaries(st.integers(0, 2), st.sampled_from([0.5, 0.625, 0.75, 1 / 3]), max_size=3)
+CANDIDATES = st.lists(
+    st.builds(
+        dict,
+        complexity=st.integers(1, 2),
+        name=st.sampled_from(["", "", "", "ce"]),
+        status=st.sampled_from([Status.OK, Status.OK, Status.DIVERGED, Status.DUPLICATE]),
+        rung=st.integers(0, 1),
+        scores=SCORES.map(lambda scores: dict(enumerate(scores.values()))),  # seeds come one after the other
+    ),
+    max_size=12,
+)
+
+
+@given(CANDIDATES, st.integers(0, 6))
+def test_leaders_are_enough_to_know_the_best(drawn, count):
+    candidates = [
+        Candidate(key=f"{place}", expression="cls(-y*p)", family="", **row) for place, row in enumerate(drawn)
+    ]
+    with closing(Archive(":memory:", DATA)) as archive:
+        archive.end_generation(ROW, candidates, [])
+        leaders = archive.leaders(count)
+    assert ranked(leaders)[:count] == ranked(candidates)[:count]
+    assert [c for c in leaders if c.name] == [c for c in candidates if c.name]
+    assert len([c for c in leaders if not c.name and len(c.scores) < 2]) <= count
+
+
+def test_leaders_are_found_by_indexes(tmp_path):
+    stubs.search(tmp_path / "archive.sqlite")
+    with closing(Archive(tmp_path / "archive.sqlite", DATA)) as archive:
+        queries = []
+        archive._connection.set_trace_callback(queries.append)
+        archive.leaders(5)
+        archive._connection.set_trace_callback(None)
+        (query,) = queries
+        plan = [row[3] for row in archive._connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert "SCAN candidates USING INDEX by_score" in plan
+    assert "SCAN candidates" not in plan
 
 
 def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):

@@ -84,6 +84,8 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
             "random",
             "--selection",
             "nsga2",
+            "--regimes",
+            "adam, sgd",
             "--time-limit",
             "10m",
             "--device",
@@ -95,7 +97,7 @@ def test_every_option_of_search_is_in_run_toml(run_cli, tmp_path):
     expected = {"seed": 3, "top": 2, "samples": 300, "label_noise": 0.2, "imbalance": 5.0, "time_limit": 600.0}
     assert {name: stored[name] for name in expected} == expected
     assert (stored["population"], stored["generations"], stored["space_name"]) == (8, 1, "smoke")
-    assert (stored["strategy"], stored["selection"]) == ("random", "nsga2")
+    assert (stored["strategy"], stored["selection"], stored["regimes"]) == ("random", "nsga2", ["adam", "sgd"])
     assert stored["space"]["rungs"]["mlp"][0]["samples"] == 512
     assert len(pd.read_csv(tmp_path / "run" / "hall_of_fame.csv")) == 2
 
@@ -108,6 +110,9 @@ def test_a_seed_for_another_number_of_classes_is_refused(run_cli, tmp_path):
     assert err == (
         "evoloss: the seed `xtreme-margin` is a loss for 2 classes, digits has 10: leave it out of the search space\n"
     )
+    assert not (tmp_path / "run").exists()
+    pair = ("--dataset", f"folder:{two_classes(tmp_path / 'images')}", "--proxy", "mlp", "--regimes", "mlp,digits")
+    assert run_cli("search", "--space", tmp_path / "own.toml", *pair, "--out", tmp_path / "run") == (1, "", err)
     assert not (tmp_path / "run").exists()
 
 
@@ -283,11 +288,7 @@ def test_the_list_of_baselines_says_what_the_language_lacks(run_cli):
 
 
 def test_a_folder_of_images(run_cli, monkeypatch, tmp_path):
-    for number in range(60):
-        for place, name in enumerate(("dark", "light")):
-            folder = tmp_path / "images" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (28, 28), 40 + 120 * place + number).save(folder / f"{number}.png")
+    two_classes(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     code, _, err = run_cli(
         *("search", *SMALL, "--dataset", "folder:images", "--proxy", "mlp", "--out", tmp_path / "run")
@@ -295,6 +296,70 @@ def test_a_folder_of_images(run_cli, monkeypatch, tmp_path):
     assert (code, err) == (0, "")
     assert max(column(tmp_path / "run" / "hall_of_fame.csv", "fitness")) > 0.9
     assert f'dataset = "folder:{tmp_path / "images"}"' in (tmp_path / "run" / "run.toml").read_text()
+
+
+def test_a_search_in_two_regimes(run_cli, tmp_path):
+    path = tmp_path / "run"
+    code, out, err = run_cli("search", *PLAYED, "--regimes", "adam,sgd", "--out", path)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "fitness: mean gain over cross-entropy in adam, sgd"
+    assert lines[1].startswith("generation 0/1: ")
+    assert "best gain +" in lines[1]
+    assert "(cross-entropy +0.0000, NGL " in lines[1]
+    assert "rank  name" in lines[3]
+    assert "mean gain" in lines[3]
+    assert "Gains guided the search and flatter its winners." in lines
+    assert "playoff: equal sweeps, fresh seeds, test split, means over adam, sgd" in lines
+    best, baselines = (pd.read_csv(path / name) for name in ("hall_of_fame.csv", "baselines.csv"))
+    assert baselines.set_index("name").loc["ce", "fitness"] == 0
+    assert (best["select_acc"] > 0.1).all()
+    assert set(best["lr"]) <= {3e-3, 6e-3}
+    assert column(path / "generations.csv", "ce_fitness") == [0, 0]
+    assert best["optimizer_verdict"].isna().all()
+    before = (path / "hall_of_fame.csv").read_bytes()
+    code, again, _ = run_cli("resume", path, "--workers", "0")
+    assert (code, again.splitlines()[0]) == (0, lines[0])
+    assert again.partition("rank  name")[2] == out.partition("rank  name")[2]
+    assert (path / "hall_of_fame.csv").read_bytes() == before
+
+
+def two_classes(folder):
+    for number in range(60):
+        for place, name in enumerate(("dark", "light")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (28, 28), 40 + 120 * place + number).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_regimes_on_other_data_of_other_classes(run_cli, monkeypatch, tmp_path):
+    """The images' size and the number of classes may differ; workers have all data and no test split."""
+    from evoloss import workers
+
+    seen = []
+    open_pool = workers.open_pool
+    monkeypatch.setattr(workers, "open_pool", lambda data, *rest: seen.append(data) or open_pool(data, *rest))
+    folder = two_classes(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_cli("search", *SMALL, "--regimes", "digits,folder:images", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"fitness: mean gain over cross-entropy in digits, folder:{folder}\n")
+    (datasets,) = seen
+    assert {spec and spec.name: data.num_classes for spec, data in datasets.items()} == {
+        None: 10,
+        f"folder:{folder}": 2,
+    }
+    assert {role for data in datasets.values() for role in data.splits} == {"train", "select"}
+
+
+def test_a_control_in_two_regimes_compares_gains(run_cli, tmp_path):
+    arguments = ("--with-control", "--repeats", "1", "--regimes", "adam,sgd", "--out", tmp_path / "control")
+    code, out, err = run_cli("search", *SMALL, *arguments)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "fitness: mean gain over cross-entropy in adam, sgd"
+    assert next(line.split()[:3] for line in lines if line.lstrip().startswith("ce ")) == ["ce", "+0.0000", "+0.0000"]
+    assert "evolution minus random, mean gain on fresh seeds" in lines[-2]
 
 
 def test_a_control_says_whether_evolution_beat_chance(run_cli, tmp_path):
@@ -352,6 +417,11 @@ BAD = {
     "playoff seeds": (["search", "--playoff-seeds", "1"], "--playoff-seeds"),
     "strategy": (["search", "--strategy", "chance"], "'evolve' or 'random', got 'chance'"),
     "selection": (["search", "--selection", "spea2"], "'rank' or 'nsga2', got 'spea2'"),
+    "unknown regime": (["search", "--regimes", "adam,sdg"], "unknown regime `sdg`, did you mean `sgd`?"),
+    "a regime of data that are not there": (["search", "--regimes", "adam,folder:/nowhere"], "/nowhere"),
+    "the same regime twice": (["search", "--regimes", "sgd,sgd"], "`sgd` and `sgd` are one and the same"),
+    "one regime by two names": (["search", "--regimes", "adam,digits"], "`adam` and `digits` are one and the same"),
+    "regimes of a control": (["search", "--with-control", "--regimes", "mpl,inception"], "did you mean `mlp`?"),
     "repeats without a control": (["search", "--repeats", "3"], "add --with-control"),
     "no repeats": (["search", "--with-control", "--repeats", "0"], "--repeats"),
     "a control of random search": (["search", "--with-control", "--strategy", "random"], "leave out --strategy"),

@@ -50,7 +50,7 @@ def refusal(model, values):
 
 
 def test_names_of_spaces():
-    assert space_names() == ["center", "classification", "hybrid", "metric", "ngl", "smoke"]
+    assert space_names() == ["center", "classification", "hybrid", "memorize", "metric", "ngl", "smoke"]
 
 
 @pytest.mark.parametrize("name", space_names())
@@ -273,7 +273,8 @@ def test_unknown_spaces(name, hint):
     message = str(caught.value)
     assert message.startswith(f"unknown search space `{name}`")
     assert hint in message
-    assert "expected center, classification, hybrid, metric, ngl, smoke, or the path of a .toml file" in message
+    known = "center, classification, hybrid, memorize, metric, ngl, smoke"
+    assert f"expected {known}, or the path of a .toml file" in message
 
 
 # Runs
@@ -307,6 +308,7 @@ def test_a_run_with_everything_set(tmp_path):
         label_noise=0.4,
         imbalance=100.0,
         seed_expressions=("cls(-y*log(p))", 'cls("\\ \u00e9")'),
+        regimes=("adam", "sgd"),
         time_limit=3600.5,
         device="cuda:0",
         data_dir="/data/\u00fcber uns",
@@ -316,6 +318,12 @@ def test_a_run_with_everything_set(tmp_path):
     assert run.data() == DataSpec(
         "digits", data_dir="/data/\u00fcber uns", samples=1000, label_noise=0.4, imbalance=100.0, seed=7
     )
+
+
+@pytest.mark.parametrize("shape", [{"samples": 1000}, {"label_noise": 0.1}, {"imbalance": 2.0}])
+def test_the_seed_is_a_part_of_the_data_where_it_shapes_them(shape):
+    assert run_config(seed=7).data() == run_config(seed=8).data() == DataSpec("digits")
+    assert run_config(seed=7, **shape).data() == DataSpec("digits", seed=7, **shape)
 
 
 def test_what_is_not_set_is_not_written():

@@ -122,6 +122,45 @@ def test_a_loss_that_fails_everywhere_or_once_has_no_scores():
     assert once.detail.startswith("1 of 3 fresh seeds")
 
 
+def test_contests_on_the_same_data_share_a_pool(tmp_path):
+    opened = []
+
+    @contextmanager
+    def open_pool(data):
+        opened.append(data.name)
+        yield stubs.pooled(lambda jobs: answering(lambda job: 0.5)(jobs).values())
+
+    mnist = meeting(data=DataSpec("mnist"), regime="mnist")
+    contests = [meeting(), mnist, meeting(rung=RUNG.model_copy(update={"samples": 50}), regime="short")]
+    held = contest.hold(contests, tmp_path / "archive.sqlite", open_pool)
+    assert opened == ["digits", "mnist"]
+    assert {s.regime for s in held} == {"adam", "mnist", "short"}
+
+
+def standing(regime, key, *test, status=Status.OK, rate=1e-3, at_edge=False):
+    detail = "" if status is Status.OK else "loss nan"
+    select = tuple(score + 0.1 for score in test)
+    return Standing(regime, key, key, "", status, detail, 2.0, rate, at_edge, select, test)
+
+
+def test_contests_taken_together_are_their_means_by_seed():
+    adam = [standing("adam", "ce", 0.5, 0.7), standing("adam", "a", 0.6, 0.6)]
+    sgd = [standing("sgd", "a", 0.2, 0.4, rate=3e-2, at_edge=True), standing("sgd", "ce", 0.1, 0.1)]
+    ce, a = contest.averaged("both", [adam, sgd])
+    assert (ce.key, ce.test, ce.select) == ("ce", pytest.approx((0.3, 0.4)), pytest.approx((0.4, 0.5)))
+    assert (a.key, a.test, a.regime) == ("a", pytest.approx((0.4, 0.5)), "both")
+    assert (a.scale, a.rate, a.at_edge, ce.at_edge) == (2.0, 1e-3, True, False)
+
+
+def test_a_loss_that_failed_in_one_contest_has_failed_in_them_together():
+    adam = [standing("adam", "a", 0.6, 0.6)]
+    sgd = [standing("sgd", "a", status=Status.DIVERGED)]
+    for groups in ([adam, sgd], [sgd, adam]):
+        (both,) = contest.averaged("both", groups)
+        assert (both.regime, both.status, both.detail) == ("both", Status.DIVERGED, "sgd: loss nan")
+        assert both.test == both.select == ()
+
+
 def _jobs(match):
     seen = []
     match.standings(answering(lambda job: 0.5, seen))

@@ -13,7 +13,7 @@ from evoloss.archive import Archive
 from evoloss.config import load_run, validated
 from evoloss.control import Control, Repeat, Winner
 from evoloss.errors import EvolossError
-from evoloss.records import Evaluation, Status, derive_seed
+from evoloss.records import DataSpec, Evaluation, Status, derive_seed
 
 
 def configured(repeats=2, **changes):
@@ -176,6 +176,58 @@ def test_a_fresh_training_that_fails_counts_as_nothing(tmp_path, on, caplog):
     assert repeat.evolve.fresh == 0
     assert repeat.evolve.fitness > 0
     assert "failed a fresh training: diverged, stub" in caplog.text
+
+
+def test_in_several_regimes_winners_are_compared_by_their_gains(tmp_path, on):
+    jobs = []
+
+    def pool(batches):
+        jobs.append([job for batch in batches for job in batch])
+        return stubs.steady_pool([tuple(jobs[-1])])
+
+    control.create(tmp_path / "control", configured(repeats=1, regimes=("adam", "sgd")))
+    (repeat,), _ = on(tmp_path / "control", pool)
+    fresh = {job: stubs.steady_evaluation(job).score for job in jobs[-1]}
+    assert {job.seed for job in fresh} == {derive_seed(0, "control", number) for number in range(5)}
+
+    def accuracy(text, optimizer, seed):
+        rates = {
+            job.budget.learning_rate: score
+            for job, score in fresh.items()
+            if (job.expression, job.budget.optimizer, job.seed) == (text, optimizer, seed)
+        }
+        return rates[max(rates)]  # cross-entropy's lower rates are there in case that its best fails
+
+    def gain(text):
+        pairs = itertools.product(("adam", "sgd"), {job.seed for job in fresh})
+        gains = [accuracy(text, *pair) - accuracy("cls(-y*log(p))", *pair) for pair in pairs]
+        return sum(gains) / len(gains)
+
+    assert repeat.evolve.fresh == pytest.approx(gain(repeat.evolve.expression))
+    assert repeat.random.fresh == pytest.approx(gain(repeat.random.expression))
+    assert (repeat.ce_fitness, repeat.ce_fresh) == (0.0, 0.0)
+
+
+def test_repeats_find_the_data_of_their_regimes(tmp_path, monkeypatch):
+    """In one pool: the seed of a repeat is no part of data that it does not shape."""
+    opened = []
+
+    @contextlib.contextmanager
+    def open_pool(datasets, *rest):
+        @stubs.pooled
+        def pool(jobs):
+            for job in jobs:
+                assert job.data in datasets
+                yield stubs.steady_evaluation(job)
+
+        opened.append(set(datasets))
+        yield pool
+
+    monkeypatch.setattr("evoloss.data.load", lambda spec, *roles: spec)
+    monkeypatch.setattr("evoloss.workers.open_pool", open_pool)
+    control.create(tmp_path / "control", configured(repeats=2, regimes=("digits", "mnist")))
+    control.carry_on(tmp_path / "control", unwatched)
+    assert opened == [{None, DataSpec("mnist")}]
 
 
 def test_an_unknown_key_of_a_control_names_the_nearest():

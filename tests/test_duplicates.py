@@ -1,6 +1,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evoloss.duplicates import TOLERANCE, Fingerprints
 
@@ -54,3 +56,20 @@ def test_unfilled_rows_are_never_found():
     table = Fingerprints()
     table.add("only", (5.0, 5.0))
     assert table.find((0.0, 0.0)) is None
+
+
+# Steps of a fifth of the tolerance, off the border itself, where rounding decides; sums far from 0 and near it.
+STEPS = st.integers(-6, 6).map(lambda step: (step + 0.3 * (step > 0)) * TOLERANCE / 5)
+NEIGHBORS = st.tuples(st.sampled_from([(0.0, 0.0, 0.0), (0.5, -0.5, 1e-6), (-3.25, 0.125, 7.0)]), *[STEPS] * 3).map(
+    lambda drawn: tuple(number + step for number, step in zip(drawn[0], drawn[1:], strict=True))
+)
+
+
+@given(st.lists(NEIGHBORS, max_size=12), NEIGHBORS)
+def test_what_is_found_is_what_comparing_with_all_would_find(known, wanted):
+    table = Fingerprints()
+    for place, fingerprint in enumerate(known):
+        table.add(f"key {place}", fingerprint)
+    apart = [max(abs(a - b) for a, b in zip(fingerprint, wanted, strict=True)) for fingerprint in known]
+    nearest = min(apart, default=1.0)
+    assert table.find(wanted) == (f"key {apart.index(nearest)}" if nearest <= TOLERANCE else None)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import stubs
 
@@ -75,16 +77,52 @@ def test_without_other_data_at_hand_that_regime_is_left_out(regimes):
     assert "data" not in regimes(dataset="fashion-mnist")
 
 
+@pytest.mark.parametrize(
+    ("named", "homes", "unseen"),
+    [
+        (("adam", "sgd"), ["adam", "sgd"], ["proxy", "data"]),
+        (("mlp", "inception"), ["mlp", "inception"], ["optimizer", "data"]),
+        (("digits", "fashion-mnist"), ["digits", "fashion-mnist"], ["optimizer", "proxy", "data"]),
+        (("adam", "sgd", "inception"), ["adam", "sgd", "inception"], ["data"]),
+        (("adam",), ["search"], ["optimizer", "proxy", "data"]),
+    ],
+)
+def test_what_the_fitness_contained_is_not_unseen(regimes, monkeypatch, named, homes, unseen):
+    places = [At("fashion-mnist", "here"), At("cifar10", ""), At("mnist", "here")]
+    monkeypatch.setattr(playoff.data, "status", lambda _: places)
+    made = regimes(regimes=named)
+    assert list(made) == [*homes, *unseen]
+    seen = [made[name] for name in homes]
+    assert len({contest.contenders for contest in seen}) == 1
+    if "data" in unseen:
+        assert made["data"].data.name == ("mnist" if "fashion-mnist" in named else "fashion-mnist")
+    assert len({(c.data, c.proxy, c.rung.optimizer) for c in made.values()}) == len(made)
+
+
+def test_a_search_in_one_named_regime_is_at_home_there(regimes):
+    made = regimes(regimes=("sgd",))
+    assert list(made) == ["search", "optimizer", "proxy", "data"]
+    assert (made["search"].rung.optimizer, made["search"].rung.rates) == ("sgd", (0.045, 0.09, 0.18, 0.36))
+    assert (made["optimizer"].rung.optimizer, made["optimizer"].rung.rates) == ("adam", (1.5e-3, 3e-3, 6e-3, 1.2e-2))
+    assert {c.rung.optimizer for name, c in made.items() if name != "optimizer"} == {"sgd"}
+
+
+def test_other_data_of_a_regime_are_those_of_its_contest(regimes):
+    made = regimes(regimes=("digits", "fashion-mnist"), label_noise=0.2, seed=3)
+    assert made["fashion-mnist"].data == replace(made["digits"].data, name="fashion-mnist")
+    assert (made["digits"].data.label_noise, made["digits"].data.seed) == (0.2, 3)
+
+
 def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
     contests = playoff.contests(stubs.config(), EVOLVED)
     assert all(REFERENCE.key in {c.expression.key for c in contest.contenders} for contest in contests)
 
 
 def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
-    rung = playoff.sweep_of(load_space("hybrid"), "inception")
+    rung = playoff.sweep_of(load_space("hybrid").rungs["inception"])
     rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
     assert (rung.samples, rung.epochs, rung.rates, rung.keep, rung.scored) == (5000, 3, rates, 1.0, None)
-    first = playoff.sweep_of(load_space("hybrid"), "inception", 0)
+    first = playoff.sweep_of(load_space("hybrid").rungs["inception"], 0)
     assert (first.samples, first.epochs, first.rates, first.scored) == (2500, 1, rates, None)
 
 
@@ -120,6 +158,38 @@ def test_a_regime_in_which_cross_entropy_failed_counts_for_nothing():
     lines = playoff.conclusion({"search": judged(ce=BASE, found=AHEAD), "optimizer": elsewhere}, 2)
     assert "survives in 0 of 0 regimes" in lines[-1]
     assert "other optimizer: the reference failed" in lines[-1]
+
+
+def standings(regime, **tests):
+    return [j.standing for j in judged(regime, **tests)]
+
+
+def test_of_several_regimes_the_mean_is_judged():
+    by_regime = {"adam": {"ce": BASE, "found": AHEAD}, "sgd": {"ce": BASE, "found": LEVEL}}
+    together = playoff.overall(s for name, tests in by_regime.items() for s in standings(name, **tests))
+    assert {s.regime for s in together} == {"search"}
+    mean = tuple((a + b) / 2 for a, b in zip(AHEAD, LEVEL, strict=True))
+    assert {s.key: s.test for s in together}["found"] == pytest.approx(mean)
+    told = {name: judged(name, **tests) for name, tests in by_regime.items()}
+    told |= {"search": evidence.judge(together, REFERENCE.key), "data": judged("data", ce=BASE, found=AHEAD)}
+    assert playoff.together(told) == ["adam", "sgd"]
+    (line,) = playoff.conclusion(told, 1)
+    assert "`found` is better than cross-entropy by +0.0100 [" in line
+    assert "] in the mean (adam: better (+0.0200), sgd: not distinguishable (+0.0000)); the gain" in line
+    assert line.endswith("survives in 1 of 1 regimes that the search did not see (other data: better (+0.0200))")
+
+
+def test_a_regime_in_which_cross_entropy_failed_is_not_part_of_the_mean():
+    failed = Standing("sgd", REFERENCE.key, "ce", "ce", Status.DIVERGED)
+    found = Standing("sgd", "found", "found", select=LEVEL, test=LEVEL)
+    adam = standings("adam", ce=BASE, found=AHEAD)
+    assert {s.key: s.test for s in playoff.overall([*adam, failed, found])}["found"] == AHEAD
+    told = {"adam": evidence.judge(adam, REFERENCE.key), "sgd": evidence.judge([failed, found], REFERENCE.key)}
+    assert playoff.together(told) == ["adam"]
+    (line,) = playoff.conclusion(told | {"search": told["adam"]}, 1)
+    assert "in the mean (adam: better (+0.0200), sgd: the reference failed); not tried in other regimes" in line
+    alone = playoff.overall([failed, found])
+    assert [s.status for s in alone] == [Status.DIVERGED, Status.OK]
 
 
 def test_a_null_result_is_printed():

@@ -11,7 +11,7 @@ from evoloss.contest import REFERENCE, hold
 from evoloss.errors import EvolossError
 from evoloss.evidence import judge
 from evoloss.expression import Expression
-from evoloss.records import Evaluation, Generation, Standing, Status
+from evoloss.records import Generation, Standing, Status
 
 DESIGN = [
     *("rank", "name", "expression", "latex", "family", "complexity", "scale", "fitness", "fitness_sd", "n_seeds"),
@@ -31,6 +31,7 @@ def tables(tmp_path_factory):
     stubs.search(directory / "archive.sqlite")
     with closing(Archive(directory / "archive.sqlite", stubs.config().data())) as archive:
         report.write_tables(directory, archive, top=5)
+        report.write_pareto_front(directory, archive)
     names = ("hall_of_fame", "pareto", "baselines", "generations")
     return {name: pd.read_csv(directory / f"{name}.csv") for name in names}
 
@@ -59,22 +60,21 @@ def test_the_pareto_front_goes_from_small_to_good(tables):
     assert front.iloc[-1].equals(best.iloc[0])
 
 
+def test_the_tables_are_those_of_all_candidates(tmp_path, monkeypatch):
+    stubs.search(tmp_path / "archive.sqlite")
+    with closing(Archive(tmp_path / "archive.sqlite", stubs.config().data())) as archive:
+        for top in (1, 5, 1000):
+            report.write_tables(tmp_path, archive, top)
+            tables = [path.read_text() for path in sorted(tmp_path.glob("*.csv"))]
+            with monkeypatch.context() as patch:
+                patch.setattr(Archive, "leaders", lambda archive, count: archive.candidates())
+                report.write_tables(tmp_path, archive, top)
+            assert [path.read_text() for path in sorted(tmp_path.glob("*.csv"))] == tables
+
+
 def test_what_only_a_playoff_knows_is_empty(tables):
     between = DESIGN[DESIGN.index("test_acc") : DESIGN.index("verdict") + 1]
     assert tables["hall_of_fame"][between + AFTER].isna().all(axis=None)
-
-
-@stubs.pooled
-def steady(jobs):
-    """The stub pool, but cross-entropy does not fail."""
-    for job in jobs:
-        if job.key != REFERENCE.key:
-            yield stubs.stub_evaluation(job)
-        elif job.task == "screen":
-            yield Evaluation(job, Status.OK, scale=1.0)
-        else:
-            score = 0.85 + 0.01 * stubs.number(job.seed)
-            yield Evaluation(job, Status.OK, score=score, test_score=score if "test" in job.roles else None)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def played(tmp_path_factory):
     config = stubs.config()
     with closing(Archive(directory / "archive.sqlite", config.data())) as archive:
         contests = playoff.contests(config, archive.candidates())
-        hold(contests, directory / "archive.sqlite", lambda _: nullcontext(steady))
+        hold(contests, directory / "archive.sqlite", lambda _: nullcontext(stubs.steady_pool))
         report.write_tables(directory, archive, top=2)
         judged = report.judgements(archive)
     return {name: pd.read_csv(directory / f"{name}.csv") for name in ("hall_of_fame", "baselines")}, judged

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from contextlib import closing
 
 import pytest
@@ -285,6 +286,43 @@ def test_random_search_with_nsga2_starts_alike_and_gives_further_seeds_alike(tmp
     candidates, generations, _ = stubs.search(tmp_path / "archive.sqlite", run_config)
     assert [row.evaluated for row in generations[1:]] == [6, 6, 6]
     assert all(len(c.scores) == run_config.space.evolution.max_seeds for c in pareto_front(candidates))
+
+
+@pytest.fixture(scope="module")
+def in_two_regimes(tmp_path_factory):
+    run = stubs.config(regimes=("adam", "sgd"))
+    return run, stubs.search(tmp_path_factory.mktemp("regimes") / "archive.sqlite", run, stubs.steady_pool)
+
+
+def test_in_several_regimes_fitnesses_are_gains(in_two_regimes):
+    _, (candidates, generations, _) = in_two_regimes
+    ce = next(c for c in candidates if c.name == "ce")
+    assert set(ce.scores.values()) == {0.0}
+    assert all(row.ce_fitness == 0.0 for row in generations)
+    living = [c for c in candidates if c.fitness is not None]
+    assert {len(c.rates) for c in living} == {2}
+    assert all(-0.1 < c.fitness < 0.1 and min(c.select.values()) > 0.8 for c in living)
+    assert len({len(c.select) - len(c.scores) for c in living}) == 1
+
+
+def test_a_search_in_two_regimes_resumed_equals_an_uninterrupted_one(in_two_regimes, tmp_path):
+    run, whole = in_two_regimes
+    endless = stubs.Dying(math.inf, KilledError, stubs.steady_evaluation)
+    stubs.search(tmp_path / "counted.sqlite", run, endless)
+    for stop in range(0, endless.answered, endless.answered // 7):
+        path = tmp_path / f"{stop}.sqlite"
+        with pytest.raises(KilledError):
+            stubs.search(path, run, stubs.Dying(stop, KilledError, stubs.steady_evaluation))
+        candidates, generations, population = stubs.search(path, run, stubs.steady_pool)
+        assert without_times(candidates) == without_times(whole[0])
+        assert without_times(generations) == without_times(whole[1])
+        assert population == whole[2]
+
+
+def test_a_search_in_a_regime_without_cross_entropy_ends_clearly(tmp_path):
+    """The stub pool lets it diverge."""
+    with pytest.raises(EvolossError, match="cross-entropy fails in the regime adam: stub"):
+        stubs.search(tmp_path / "archive.sqlite", stubs.config(regimes=("adam", "sgd")))
 
 
 GOLDEN_FIRST = [

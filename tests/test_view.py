@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import time
 from collections import Counter
@@ -50,6 +51,15 @@ def test_time_left_counts_what_this_session_did():
     assert "about 2 min 02 s left" in picture(progress(done=6))
     assert "left" not in picture(progress(done=6, first=2))
     assert "about 8 min 20 s left" in picture(progress(generation=3, done=0, first=2, generations=7))
+
+
+def test_gains_have_their_sign(capsys):
+    row = dataclasses.replace(ROW, best_fitness=0.0123, ce_fitness=0.0, ngl_fitness=-0.004)
+    with view.watching("lines", Console()) as watch:
+        watch(progress(finished=row, gains=True))
+    assert "best gain +0.0123 (cross-entropy +0.0000, NGL -0.0040) cls(-y*log(p))" in capsys.readouterr().out
+    assert "+0.9100  2 seeds" in picture(progress(gains=True))
+    assert (view.score(None, True), view.score(-0.5, True), view.score(0.5)) == ("-", "-0.5000", "0.5000")
 
 
 def test_the_live_view_before_anything_is_known():

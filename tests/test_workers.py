@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from evoloss import workers
+from evoloss import data, workers
 from evoloss.batches import batched
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.records import Budget, Evaluation, Job, Status
+from evoloss.records import Budget, DataSpec, Evaluation, Job, Status
 
 TEXTS = ["-y*log(p)", "(p - y)**2", "pair(Y*D**2 + (1 - Y)*relu(1 - D)**2)", "y*d**2"]
 
@@ -36,15 +36,27 @@ def alone(jobs):
     return [(job,) for job in jobs]
 
 
+FEW = DataSpec("digits", samples=200)
+
+
 @pytest.fixture(scope="module")
 def ray_pool(digits):
-    with workers.open_pool({None: digits}, 2) as pool:
+    with workers.open_pool({None: digits, FEW: data.load(FEW)}, 2) as pool:
         yield pool
 
 
 def test_ray_workers_and_this_process_agree_to_the_last_bit(digits, ray_pool):
     with workers.open_pool({None: digits}, 0) as local:
         assert answers(ray_pool, jobs()) == answers(local, jobs())
+
+
+def test_a_job_is_done_on_its_own_data(digits, ray_pool):
+    own = [job for job in jobs() if job.task == "train"]
+    few = [dataclasses.replace(job, data=FEW) for job in own]
+    here, there = answers(ray_pool, own), answers(ray_pool, few)
+    with workers.open_pool({None: digits, FEW: data.load(FEW)}, 0) as local:
+        assert answers(local, own + few) == here | there
+    assert [here[job].score for job in own] != [there[job].score for job in few]
 
 
 def test_a_pool_can_be_used_again_after_the_caller_stopped_early(ray_pool):

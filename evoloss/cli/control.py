@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evoloss.cli.printing import interruptible
+from evoloss.cli.printing import interruptible, print_fitness
 from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
@@ -49,7 +49,10 @@ def carry_on(directory: Path, workers: int | None, address: str | None, quiet: b
 
     from evoloss import control, view
 
+    config = control.load(directory).run
     style = view.style_for(quiet, as_json)
+    if style not in ("json", "quiet"):
+        print_fitness(config)
 
     @contextlib.contextmanager
     def watching(title: str) -> Iterator["Watch"]:
@@ -66,8 +69,8 @@ def carry_on(directory: Path, workers: int | None, address: str | None, quiet: b
         _print_json(directory, repeats)
         return
     if not quiet:
-        _print_repeats(repeats)
-        _print_gaps(repeats)
+        _print_repeats(repeats, config.gains)
+        _print_gaps(repeats, config.gains)
     print(f"control: {directory / 'control.csv'}")
 
 
@@ -82,11 +85,11 @@ def _print_json(directory: Path, repeats: "Sequence[Repeat]") -> None:
     print(json.dumps({"control": path, "difference": fresh, "as_scored": scored, "verdict": verdict}))
 
 
-def _print_repeats(repeats: "Sequence[Repeat]") -> None:
-    from evoloss.view import accuracy, duration
+def _print_repeats(repeats: "Sequence[Repeat]", gains: bool) -> None:
+    from evoloss.view import duration, score
 
     def line(seed: str, side: str, winner: "Winner") -> list[str]:
-        scores = [accuracy(winner.fitness), accuracy(winner.fresh)]
+        scores = [score(winner.fitness, gains), score(winner.fresh, gains)]
         origin = winner.name or f"generation {winner.generation}"
         return [seed, side, *scores, str(winner.trainings), duration(winner.seconds), origin, winner.expression]
 
@@ -94,13 +97,14 @@ def _print_repeats(repeats: "Sequence[Repeat]") -> None:
     for repeat in repeats:
         rows.append(line(str(repeat.seed), "evolve", repeat.evolve))
         rows.append(line("", "random", repeat.random))
-        rows.append(["", "ce", accuracy(repeat.ce_fitness), accuracy(repeat.ce_fresh), "", "", "", ""])
+        rows.append(["", "ce", score(repeat.ce_fitness, gains), score(repeat.ce_fresh, gains), "", "", "", ""])
     columns = ("seed", "strategy", "in the search", "fresh seeds", "trainings", "core time", "winner from", "formula")
     print_table(columns, rows)
 
 
-def _print_gaps(repeats: "Sequence[Repeat]") -> None:
+def _print_gaps(repeats: "Sequence[Repeat]", gains: bool) -> None:
     from evoloss import control
+    from evoloss.view import measure
 
     def shown(gap: "Difference | None") -> str:
         return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], p = {gap.p:.2g}" if gap else "no interval"
@@ -109,6 +113,6 @@ def _print_gaps(repeats: "Sequence[Repeat]") -> None:
     count = f"{len(repeats)} repeat{'s' * (len(repeats) != 1)}"
     print(f"as the searches scored their winners, which flatters both: {shown(scored)}")
     print(
-        f"evolution minus random, select accuracy on fresh seeds, paired over {count}, 95 % interval: "
+        f"evolution minus random, {measure(gains)} on fresh seeds, paired over {count}, 95 % interval: "
         f"{shown(fresh)}: {control.conclusion(repeats)}"
     )

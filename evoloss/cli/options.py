@@ -69,6 +69,11 @@ def read_optimizers(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
+def read_regimes(text: str | None) -> list[str]:
+    """`adam,sgd` as names, folders of images by their full path; each is checked where it is used."""
+    return [] if text is None else [full_path(name.strip()) for name in text.split(",")]
+
+
 def read_device(name: str) -> str:
     """The device, with "auto" decided."""
     if name not in ("auto", "cpu", "cuda"):

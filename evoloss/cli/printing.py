@@ -11,6 +11,7 @@ import typer
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
+    from evoloss.config import RunConfig
     from evoloss.evidence import Judgement
     from evoloss.records import Evaluation
 
@@ -23,6 +24,15 @@ def interruptible(hint: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"evoloss: interrupted, {hint}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def print_fitness(config: "RunConfig") -> None:
+    """What a search climbs, where its regimes were named."""
+    if config.regimes:
+        names = ", ".join(config.regimes)
+        print(
+            f"fitness: {'mean gain over cross-entropy' if config.gains else 'select accuracy'} in {names}", flush=True
+        )
 
 
 @contextlib.contextmanager

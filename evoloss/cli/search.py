@@ -24,16 +24,25 @@ from evoloss.cli.options import (
     canonical,
     full_path,
     read_device,
+    read_regimes,
     read_seconds,
 )
-from evoloss.cli.printing import interruptible, print_judged
+from evoloss.cli.printing import interruptible, print_fitness, print_judged
 from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
+    from evoloss.config import RunConfig
     from evoloss.run import Outcome
 
 SeedExpr = Annotated[list[str] | None, typer.Option(help="A formula of yours for generation 0; repeatable.")]
+Regimes = Annotated[
+    str | None,
+    typer.Option(
+        help="Optimizers, proxies or data sets, such as adam,sgd: the fitness is the mean gain over cross-entropy in "
+        "them. Each changes one thing of the run."
+    ),
+]
 Playoff = Annotated[bool, typer.Option(help="Finalists against the seeds, on fresh seeds and the test split.")]
 
 
@@ -54,6 +63,7 @@ def search(
     with_control: Annotated[bool, typer.Option("--with-control", help="Run both: did evolution beat chance?")] = False,
     repeats: Annotated[int | None, typer.Option(min=1, help="Of a control, at further seeds; default 5.")] = None,
     proxy: Proxy = None,
+    regimes: Regimes = None,
     samples: Samples = None,
     label_noise: LabelNoise = 0.0,
     imbalance: Imbalance = 1.0,
@@ -75,23 +85,24 @@ def search(
         "dataset": full_path(dataset),
         "proxy": proxy or data.default_proxy(dataset),
         "space_name": space,
+        "generations": generations or grammar.evolution.generations,
+        "population": population or grammar.evolution.population,
+        "seed_expressions": [canonical(text) for text in seed_expr or []],
+        "regimes": read_regimes(regimes),
+        "time_limit": read_seconds(time_limit),
+        "device": read_device(device),
+        "space": grammar,
+    }
+    given = {
         "strategy": strategy,
         "selection": selection,
         "seed": seed,
-        "generations": generations or grammar.evolution.generations,
-        "population": population or grammar.evolution.population,
         "top": top,
-        "samples": samples,
-        "label_noise": label_noise,
-        "imbalance": imbalance,
-        "seed_expressions": [canonical(text) for text in seed_expr or []],
-        "time_limit": read_seconds(time_limit),
         "playoff": playoff,
-        "device": read_device(device),
         "data_dir": data_dir,
-        "space": grammar,
     }
-    config = validated(RunConfig, values, "search")
+    shape = {"samples": samples, "label_noise": label_noise, "imbalance": imbalance}
+    config = validated(RunConfig, values | given | shape, "search")
     run.check(config)
     directory = out or run.default_directory(config)
     if with_control:
@@ -126,7 +137,10 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
     from evoloss import run, view
     from evoloss.config import load_run
 
+    config = load_run(directory)
     style = view.style_for(quiet, as_json)
+    if style not in ("json", "quiet"):
+        print_fitness(config)
     hint = f"nothing finished is lost; continue: evoloss resume {directory}"
     with interruptible(hint), view.watching(style, Console()) as watch:
         outcome = run.carry_on(directory, watch, workers, address)
@@ -134,17 +148,18 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
         print(json.dumps({"complete": outcome.complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
         return
     if style != "quiet":
-        _print_hall_of_fame(directory)
-        if load_run(directory).selection == "nsga2":
-            _print_pareto_front(directory)
+        _print_hall_of_fame(directory, config)
+        if config.selection == "nsga2":
+            _print_pareto_front(directory, config)
         _print_playoff(outcome)
     if not outcome.complete:
         print(f"time limit reached; continue: evoloss resume {directory}")
     print(f"hall of fame: {directory / 'hall_of_fame.csv'}")
 
 
-def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
+def _print_hall_of_fame(directory: Path, config: "RunConfig", rows: int = 5) -> None:
     from evoloss.report import read_table
+    from evoloss.view import measure, score
 
     best = read_table(directory / "hall_of_fame.csv")[:rows]
     shown = {row["key"]: row for row in best}
@@ -152,19 +167,20 @@ def _print_hall_of_fame(directory: Path, rows: int = 5) -> None:
         if row["name"] in ("ce", "ngl"):
             shown.setdefault(row["key"], row | {"rank": ""})
     table = [
-        [row["rank"], row["name"], f"{float(row['fitness']):.4f}", row["n_seeds"], row["expression"]]
+        [row["rank"], row["name"], score(float(row["fitness"]), config.gains), row["n_seeds"], row["expression"]]
         for row in shown.values()
         if row["fitness"]
     ]
-    print_table(("rank", "name", "select accuracy", "seeds", "formula"), table)
-    print("Select accuracies guided the search and flatter its winners.")
+    print_table(("rank", "name", measure(config.gains), "seeds", "formula"), table)
+    print(f"{'Gains' if config.gains else 'Select accuracies'} guided the search and flatter its winners.")
 
 
-def _print_pareto_front(directory: Path) -> None:
+def _print_pareto_front(directory: Path, config: "RunConfig") -> None:
     from evoloss.report import read_table
+    from evoloss.view import measure
 
     print("\nPareto front: no formula as small does as well")
-    columns = ("complexity", "name", "select accuracy", "seeds", "formula")
+    columns = ("complexity", "name", measure(config.gains), "seeds", "formula")
     table = [
         [row["complexity"], row["name"], f"{float(row['fitness']):.4f}", row["n_seeds"], row["expression"]]
         for row in read_table(directory / "pareto.csv")
@@ -173,11 +189,12 @@ def _print_pareto_front(directory: Path) -> None:
 
 
 def _print_playoff(outcome: "Outcome") -> None:
-    from evoloss.playoff import SEARCHED, conclusion
+    from evoloss.playoff import SEARCHED, conclusion, together
 
     if SEARCHED not in outcome.judged:
         return
-    print("\nplayoff: equal sweeps, fresh seeds, test split")
+    regimes = ", ".join(together(outcome.judged))
+    print("\nplayoff: equal sweeps, fresh seeds, test split" + (f", means over {regimes}" if regimes else ""))
     print_judged(outcome.judged[SEARCHED])
     for line in conclusion(outcome.judged, outcome.searched):
         print(line)
