@@ -5,24 +5,29 @@ ends, so that a run cut off inside a generation starts that generation again and
 """
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from evoloss import evaluations
 from evoloss.batches import batched
-from evoloss.errors import EvolossError
-from evoloss.records import Batch, Candidate, DataSpec, Evaluation, Generation, Job, Standing, Status, protocol
+from evoloss.records import (
+    Batch,
+    Candidate,
+    DataSpec,
+    Evaluation,
+    Generation,
+    Job,
+    Standing,
+    Status,
+    described,
+    protocol,
+)
 
-FORMAT = 3
-
-_SCHEMA = """
-CREATE TABLE evaluations (
-    key TEXT, protocol TEXT, seed INTEGER, task TEXT, learning_rate REAL, status TEXT, detail TEXT, score REAL,
-    test_score REAL, scale REAL, negate INTEGER, fingerprint TEXT, seconds REAL, PRIMARY KEY (key, protocol, seed)
-);
+_SCHEMA = f"""
+{evaluations.SCHEMA}
 CREATE TABLE candidates (
     key TEXT PRIMARY KEY, expression TEXT, complexity INTEGER, family TEXT, name TEXT, generation INTEGER, parents TEXT,
     status TEXT, detail TEXT, scale REAL, fingerprint TEXT, rung INTEGER, rates TEXT, scores TEXT, "select" TEXT,
@@ -42,6 +47,7 @@ _LEADERS = """
         ORDER BY rung DESC, json_extract(scores, '$.0') DESC, complexity, key LIMIT ?
     )
 """
+ARCHIVE = evaluations.Kind("the archive of a run", 0, 3, _SCHEMA, "use the evoloss that made it")
 
 _COLUMNS = [f'"{item.name}"' for item in fields(Candidate)]  # quoted: "select" is a word of SQL
 # Not INSERT OR REPLACE, which would move the row to the end of the order in which candidates came.
@@ -58,22 +64,7 @@ class Archive:
         """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
         self.data = data
         self.path = path
-        try:
-            self._connection = sqlite3.connect(path, isolation_level=None)
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not self._tables():
-                self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-            elif version != FORMAT:
-                raise EvolossError(
-                    f"{path} has the format {version}, this evoloss reads {FORMAT}: use the one of the run"
-                )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as error:
-            raise EvolossError(f"{path} cannot be opened as the archive of a run: {error}") from None
-
-    def _tables(self) -> list[Any]:
-        return self._connection.execute("SELECT name FROM sqlite_master").fetchall()
+        self._connection = evaluations.connect(path, ARCHIVE)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
@@ -83,45 +74,14 @@ class Archive:
 
     def find(self, job: Job) -> Evaluation | None:
         """The finished evaluation of this job, or None."""
-        query = (
-            "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
-            "WHERE key = ? AND protocol = ? AND seed = ?"
-        )
-        row = self._connection.execute(query, (job.key, self._protocol(job), job.seed)).fetchone()
-        if row is None:
-            return None
-        status, detail, score, test_score, scale, negate, fingerprint, seconds = row
-        known = tuple(json.loads(fingerprint))
-        return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
+        return evaluations.find(self._connection, job, self._protocol(job))
 
-    def add(self, evaluations: Iterable[Evaluation]) -> None:
+    def add(self, finished: Iterable[Evaluation]) -> None:
         """Store what a batch came to, in one transaction."""
-        rows = [self._evaluation_row(evaluation) for evaluation in evaluations]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
-            cursor.executemany(f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * len(rows[0]))})", rows)
-            cursor.execute("COMMIT")
-
-    def _evaluation_row(self, evaluation: Evaluation) -> tuple[Any, ...]:
-        job = evaluation.job
-        return (
-            job.key,
-            self._protocol(job),
-            job.seed,
-            job.task,
-            job.budget.learning_rate if job.budget else None,
-            evaluation.status,
-            evaluation.detail,
-            evaluation.score,
-            evaluation.test_score,
-            evaluation.scale,
-            evaluation.negate,
-            json.dumps(evaluation.fingerprint),
-            evaluation.seconds,
-        )
+        evaluations.add(self._connection, [(evaluation, self._protocol(evaluation.job)) for evaluation in finished])
 
     def _protocol(self, job: Job) -> str:
-        return protocol(job, job.data or self.data)
+        return protocol(job, {"data": described(job.data or self.data)})
 
     def answers(
         self,
@@ -139,9 +99,9 @@ class Archive:
         missing = [batch for batch in missing if batch]
         for evaluation in answers.values():
             heard(evaluation)
-        for evaluations in pool(missing) if missing else ():
-            self.add(evaluations)
-            for evaluation in evaluations:
+        for finished in pool(missing) if missing else ():
+            self.add(finished)
+            for evaluation in finished:
                 answers[evaluation.job] = evaluation
                 heard(evaluation)
         return answers

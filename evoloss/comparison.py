@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from evoloss import contest, data, directory, report, workers
+from evoloss import contest, data, directory, report
+from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import Count, Rung, SearchSpace, Settings, read_toml, validated
 from evoloss.contest import REFERENCE, Contender, Contest
@@ -164,9 +165,7 @@ def load(path: Path) -> Comparison:
     return validated(Comparison, read_toml(path / SETTINGS), str(path / SETTINGS))
 
 
-def carry_on(
-    path: Path, tick: Callable[[Evaluation], None], count: int | None = None, address: str | None = None
-) -> dict[str, list[Judgement]]:
+def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = HERE) -> dict[str, list[Judgement]]:
     """Train what is left to train, write the tables, and return the judgements by regime."""
     config = load(path)
     directory.check_version(path, config.version)
@@ -175,7 +174,7 @@ def carry_on(
     def open_pool(spec: DataSpec) -> Iterator[Pool]:
         loaded = data.load(spec, data.ROLES)
         directory.record_look(path, spec.name, len(config.losses))
-        with workers.open_pool({None: loaded}, count, address, config.device) as pool:
+        with backend.open({None: loaded}, config.device) as pool:
             yield pool
 
     with directory.in_use(path):
@@ -187,17 +186,10 @@ def carry_on(
 
 
 def once(
-    config: Comparison,
-    loaded: data.Dataset,
-    tick: Callable[[Evaluation], None],
-    count: int | None = None,
-    address: str | None = None,
+    config: Comparison, loaded: data.Dataset, tick: Callable[[Evaluation], None], backend: Backend = HERE
 ) -> list[Judgement]:
     """The judgements of a comparison at one rung, of which nothing is kept."""
     standings = contest.hold(
-        config.contests(),
-        Path(":memory:"),
-        lambda _: workers.open_pool({None: loaded}, count, address, config.device),
-        tick,
+        config.contests(), Path(":memory:"), lambda _: backend.open({None: loaded}, config.device), tick
     )
     return judge(standings, REFERENCE.key)

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from evoloss.archive import Archive
@@ -13,7 +13,7 @@ from evoloss.baselines import BASELINES
 from evoloss.config import Rung
 from evoloss.expression import Expression
 from evoloss.records import DataSpec, Evaluation, Job, Role, Standing, Status, derive_seed
-from evoloss.workers import Pool
+from evoloss.workers import Pool, opened_when_needed
 
 TUNING_SEEDS = 2  # trainings a rate of the sweep; their scores choose the rate and are not reported
 SCREEN_LIMIT = 60.0  # seconds, for formulas that hang
@@ -172,7 +172,7 @@ def hold(
     standings: list[Standing] = []
     for data, group in by_data.items():
         with closing(Archive(path, data)) as archive, ExitStack() as stack:
-            pool = _opened_when_needed(stack, partial(open_pool, data))
+            pool = opened_when_needed(stack, partial(open_pool, data))
             for contest in group:
                 standings += contest.standings(partial(archive.answers, pool=pool, heard=heard))
             archive.set_standings(standings)
@@ -200,9 +200,3 @@ def _averaged(regime: str, standings: Sequence[Standing]) -> Standing:
         select=tuple(map(statistics.fmean, zip(*(s.select for s in standings), strict=True))),
         test=tuple(map(statistics.fmean, zip(*(s.test for s in standings), strict=True))),
     )
-
-
-def _opened_when_needed(stack: ExitStack, open_pool: Callable[[], AbstractContextManager[Pool]]) -> Pool:
-    """A pool that is not opened before it has a job."""
-    opened = cache(lambda: stack.enter_context(open_pool()))
-    return lambda jobs: opened()(jobs)

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from evoloss import directory, report, run, workers
+from evoloss import directory, report, run
 from evoloss.archive import Archive
+from evoloss.backend import HERE, Backend
 from evoloss.climb import Climb
 from evoloss.config import Count, RunConfig, Settings, read_toml, validated
 from evoloss.evidence import Difference, difference, verdict
@@ -93,14 +94,14 @@ def load(path: Path) -> Control:
     return validated(Control, read_toml(path / SETTINGS), str(path / SETTINGS))
 
 
-def carry_on(path: Path, watching: Watching, count: int | None = None, address: str | None = None) -> list[Repeat]:
+def carry_on(path: Path, watching: Watching, backend: Backend = HERE) -> list[Repeat]:
     """All repeats, from where they stand to the end; `control.csv` is rewritten after each."""
     control = load(path)
     directory.check_version(path, control.run.version)
     repeats: list[Repeat] = []
     for seeds in _sharing(control):
         datasets = run.load_data(_configured(control, seeds[0], "evolve"))
-        with workers.open_pool(datasets, count, address, control.run.device) as pool:
+        with backend.open(datasets, control.run.device) as pool:
             for seed in seeds:
                 repeats.append(_repeat(path, control, seed, pool, watching))
                 report.write_rows(path / "control.csv", [_row(repeat) for repeat in repeats])

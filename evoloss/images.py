@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,14 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the images and labels: equal for equal data, whatever file they are from."""
+        hashed = hashlib.sha256(repr(self.images.shape).encode())
+        for part in (self.images, self.labels):
+            hashed.update(np.ascontiguousarray(part))
+        return hashed.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ import functools
 import hashlib
 import json
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+
+PROTOCOL = 1  # raise it whenever a screen, a proxy or a training comes to other results than before
 
 Role = Literal["train", "select", "test"]
 Task = Literal["screen", "train"]
@@ -101,7 +104,8 @@ class Evaluation:
     """The answer to a job. `score` is the select accuracy of a training, None unless `status` is ok.
 
     A screen answers with `scale` (what makes the initial gradient as long as cross-entropy's), `negate` (the formula
-    learns with the other sign) and `fingerprint` (its gradient field on fixed probes, unit length).
+    learns with the other sign) and `fingerprint` (its gradient field on fixed probes, unit length). `shared` marks what
+    another run has found out.
     """
 
     job: Job
@@ -113,6 +117,7 @@ class Evaluation:
     negate: bool = False
     fingerprint: tuple[float, ...] = ()
     seconds: float = 0.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,15 +141,21 @@ class Standing:
     test: tuple[float, ...] = ()
 
 
-def protocol(job: Job, data: DataSpec) -> str:
+def protocol(job: Job, conditions: Mapping[str, Any]) -> str:
     """A short hash of all that a result depends on besides the formula and the seed.
 
-    Where the data lies and how long a worker may take change no result and are left out.
+    `conditions` are what the job does not say: the data above all. How long a worker may take changes no result and is
+    left out.
     """
     budget = _without("time_limit", job.budget) if job.budget else {}
-    where = _without("data_dir", data)
-    parts = {"task": job.task, "proxy": job.proxy, "budget": budget, "scale": job.scale, "data": where}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    parts = {"task": job.task, "proxy": job.proxy, "budget": budget, "scale": job.scale, "roles": job.roles}
+    known = {"protocol": PROTOCOL, **parts, **conditions}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def described(data: DataSpec) -> dict[str, Any]:
+    """What a result depends on: the name of data and how they are shaped, not where they lie."""
+    return _without("data_dir", data)
 
 
 @functools.lru_cache(maxsize=64)  # a run has a handful of budgets, and `asdict` copies deeply

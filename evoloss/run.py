@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evoloss import contest, data, directory, playoff, report, workers
+from evoloss import contest, data, directory, playoff, report
 from evoloss.archive import Archive
+from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
@@ -60,16 +61,14 @@ def create(path: Path, config: RunConfig) -> None:
     directory.create(path, "run.toml", config.toml(), config.device)
 
 
-def carry_on(
-    path: Path, watch: Watch, count: int | None = None, address: str | None = None, pool: Pool | None = None
-) -> Outcome:
+def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | None = None) -> Outcome:
     """Search from where the run stands to its end, then hold the playoff, unless the time limit comes first.
 
     The search is on a pool of its own, or on one that is open and has its data.
     """
     config = load_run(path)
     directory.check_version(path, config.version)
-    searching = _own_pool(config, count, address) if pool is None else contextlib.nullcontext(pool)
+    searching = _own_pool(config, backend) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),
         contextlib.closing(Archive(path / "archive.sqlite", config.data())) as archive,
@@ -90,7 +89,7 @@ def carry_on(
             finally:
                 _write_all(path, archive, config)
         if config.playoff:
-            _hold_playoff(path, config, archive, search.progress, watch, count, address)
+            _hold_playoff(path, config, archive, search.progress, watch, backend)
             _write_all(path, archive, config)
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
@@ -101,18 +100,12 @@ def _write_all(path: Path, archive: Archive, config: RunConfig) -> None:
     report.write_pareto_front(path, archive)
 
 
-def _own_pool(config: RunConfig, count: int | None, address: str | None) -> AbstractContextManager[Pool]:
-    return workers.open_pool(load_data(config), count, address, config.device)
+def _own_pool(config: RunConfig, backend: Backend) -> AbstractContextManager[Pool]:
+    return backend.open(load_data(config), config.device)
 
 
 def _hold_playoff(
-    path: Path,
-    config: RunConfig,
-    archive: Archive,
-    progress: Progress,
-    watch: Watch,
-    count: int | None,
-    address: str | None,
+    path: Path, config: RunConfig, archive: Archive, progress: Progress, watch: Watch, backend: Backend
 ) -> None:
     """The one part of a run that opens the test split, on a pool of its own: a search's workers do not have it."""
     contests = playoff.contests(config, archive.candidates())
@@ -122,11 +115,13 @@ def _hold_playoff(
     def open_pool(spec: DataSpec) -> Iterator[Pool]:
         losses = max(len(c.contenders) for c in contests if c.data == spec)
         directory.record_look(path, spec.name, losses)
-        with workers.open_pool({None: data.load(spec, data.ROLES)}, count, address, config.device) as pool:
+        with backend.open({None: data.load(spec, data.ROLES)}, config.device) as pool:
             yield pool
 
     def heard(evaluation: Evaluation) -> None:
-        progress.done += evaluation.job.task == "train"
+        training = evaluation.job.task == "train"
+        progress.done += training
+        progress.shared += training and evaluation.shared
         watch(progress)
 
     standings = contest.hold(contests, path / "archive.sqlite", open_pool, heard)

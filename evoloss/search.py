@@ -47,12 +47,20 @@ class Progress:
     done: int = 0
     due: int = 0
     trained: int = 0
+    shared: int = 0  # trainings that another run has done, taken from a cache
     cached: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     best: Candidate | None = None
     references: dict[str, Candidate] = field(default_factory=dict)
     finished: Generation | None = None
     gains: bool = False  # fitnesses are gains over cross-entropy, not accuracies
+
+    def count(self, evaluations: Iterable[Evaluation]) -> None:
+        """Count trainings by where they were done."""
+        trainings = [evaluation for evaluation in evaluations if evaluation.job.task == "train"]
+        taken = sum(evaluation.shared for evaluation in trainings)
+        self.shared += taken
+        self.trained += len(trainings) - taken
 
 
 Watch = Callable[[Progress], None]
@@ -160,7 +168,7 @@ class Search:
 
     def _counted(self, batches: list[Batch]) -> Iterator[list[Evaluation]]:
         for evaluations in self.pool(batches):
-            self.progress.trained += sum(evaluation.job.task == "train" for evaluation in evaluations)
+            self.progress.count(evaluations)
             yield evaluations
 
     def _heard(self, _: Evaluation) -> None:

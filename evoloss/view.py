@@ -32,16 +32,21 @@ def watching(style: str, console: Console) -> Iterator[Watch]:
 
 
 def _json(progress: Progress, row: Generation) -> None:
-    record = asdict(row) | {"trained": progress.trained, "rejected_by": dict(progress.rejected)}
+    record = asdict(row) | {
+        "trained": progress.trained,
+        "shared": progress.shared,
+        "rejected_by": dict(progress.rejected),
+    }
     print(json.dumps(record), flush=True)
 
 
 def _line(progress: Progress, row: Generation) -> None:
     best, ce, ngl = (score(value, progress.gains) for value in (row.best_fitness, row.ce_fitness, row.ngl_fitness))
+    shared = f", {progress.shared} trainings so far from the cache" if progress.shared else ""
     print(
         f"generation {row.generation}/{progress.generations}: {row.evaluated} evaluated, {row.rejected} rejected, "
-        f"{row.duplicates} duplicates, {'best gain' if progress.gains else 'best'} {best} (cross-entropy {ce}, "
-        f"NGL {ngl}) {row.best_expression}",
+        f"{row.duplicates} duplicates{shared}, {'best gain' if progress.gains else 'best'} {best} "
+        f"(cross-entropy {ce}, NGL {ngl}) {row.best_expression}",
         flush=True,
     )
 
@@ -94,6 +99,8 @@ class _Picture:
         facts = Table.grid(padding=(0, 2))
         facts.add_row("now", f"{progress.phase}: {progress.done} of {progress.due}")
         facts.add_row("trained", f"{progress.trained}  {rate}")
+        if progress.shared:
+            facts.add_row("from the cache", str(progress.shared))
         facts.add_row("known already", str(progress.cached))
         facts.add_row("rejected", rejected or "none")
         return Group(head, facts, _standing(progress))

@@ -5,12 +5,14 @@ job comes back exactly once: as timeout where it overran its limit, as lost wher
 """
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,12 @@ def open_pool(
             yield pool.run
         finally:
             pool.close()
+
+
+def opened_when_needed(stack: contextlib.ExitStack, open_: Callable[[], AbstractContextManager[Pool]]) -> Pool:
+    """A pool that is not opened before it has a batch, and closed with the stack."""
+    opened = functools.cache(lambda: stack.enter_context(open_()))
+    return lambda batches: opened()(batches)
 
 
 def _in_process(datasets: Datasets, device: str) -> Pool:

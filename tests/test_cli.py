@@ -138,6 +138,48 @@ def test_nsga2_ends_with_the_pareto_front(run_cli, tmp_path):
     assert [line.endswith(text) for line, text in zip(shown, front["expression"], strict=True)] == [True] * len(front)
 
 
+def test_a_warm_cache_gives_the_same_hall_of_fame_without_training(run_cli, monkeypatch, tmp_path):
+    """On the real workers' code: a search, and evaluations and comparisons of one loss."""
+    from evoloss import workers
+
+    shared = ("--cache", tmp_path / "cache.sqlite", "--workers", "0")
+    budget = ("--space", "smoke", "--seeds", "2", *shared)
+    commands = {
+        "search": ("search", *SMALL, *shared, "--out"),
+        "compare": ("compare", "--losses", "ce,ngl", *budget, "--out"),
+        "evaluate": ("evaluate", "--expr", BASELINES["ngl"].expression, *budget),
+    }
+    first = {name: run_cli(*command, *[tmp_path / name][: name != "evaluate"]) for name, command in commands.items()}
+    monkeypatch.setattr(workers, "open_pool", lambda *_: pytest.fail("a worker was started"))
+    again = {
+        name: run_cli(*command, *[tmp_path / f"{name}-2"][: name != "evaluate"]) for name, command in commands.items()
+    }
+    assert [code for code, _, _ in [*first.values(), *again.values()]] == [0] * 6
+    for table in ("search/hall_of_fame.csv", "search/pareto.csv", "compare/comparison.csv", "compare/scores.csv"):
+        directory, name = table.split("/")
+        assert (tmp_path / table).read_bytes() == (tmp_path / f"{directory}-2" / name).read_bytes()
+    assert again["evaluate"][1] == first["evaluate"][1]
+    assert "trainings so far from the cache" in again["search"][1]
+    assert first["evaluate"][2] == again["compare"][2] == "12 of 12 trainings came from the cache\n"
+
+
+def test_resume_takes_a_cache(run_cli, run_directory, tmp_path):
+    assert run_cli("resume", run_directory, "--cache", tmp_path / "cache.sqlite", "--workers", "0", "--quiet")[0] == 0
+    assert (tmp_path / "cache.sqlite").is_file()
+
+
+@pytest.mark.parametrize("command", ["search", "compare", "evaluate", "resume"])
+def test_a_file_that_is_no_cache_is_refused_before_anything_is_made(run_cli, run_directory, tmp_path, command):
+    (tmp_path / "notes.txt").write_text("precious")
+    given = {"compare": ["--losses", "ce"], "evaluate": ["--expr", "-y*log(p)"], "resume": [run_directory]}
+    out = ["--out", tmp_path / "new"] if command in ("search", "compare") else []
+    code, _, err = run_cli(command, *given.get(command, []), *out, "--cache", tmp_path / "notes.txt")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "notes.txt cannot be opened as a cache of evoloss: file is not a database" in err
+    assert (tmp_path / "notes.txt").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "run"}
+
+
 def test_json_is_a_line_a_generation(run_cli, tmp_path):
     code, out, _ = run_cli("search", *SMALL, "--out", tmp_path / "run", "--json")
     lines = [json.loads(line) for line in out.splitlines()]

@@ -5,6 +5,7 @@ import pytest
 import stubs
 
 from evoloss import comparison, data, workers
+from evoloss.backend import Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import load_space
 from evoloss.contest import REFERENCE
@@ -166,7 +167,7 @@ def test_an_evaluation_keeps_nothing(configured, digits):
     """On the real workers' code, in this process."""
     config = configured({"ngl": Expression.parse(BASELINES["ngl"].expression).text})
     ticks = []
-    judged = comparison.once(config, digits, ticks.append, 0)
+    judged = comparison.once(config, digits, ticks.append, Backend(0))
     assert {j.standing.name for j in judged} == {"ce", "ngl"}
     assert all(len(j.standing.test) == 2 for j in judged)
     assert sum(e.job.task == "train" for e in ticks) == config.contests()[0].trainings

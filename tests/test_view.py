@@ -62,6 +62,16 @@ def test_gains_have_their_sign(capsys):
     assert (view.score(None, True), view.score(-0.5, True), view.score(0.5)) == ("-", "-0.5000", "0.5000")
 
 
+def test_trainings_from_a_cache_are_told_where_there_are_any(capsys):
+    assert "from the cache" not in picture(progress())
+    assert "from the cache  17" in picture(progress(shared=17))
+    told = {"lines": "4 duplicates, 17 trainings so far from the cache, best", "json": '"shared": 17'}
+    for style, shown in told.items():
+        with view.watching(style, Console()) as watch:
+            watch(progress(shared=17, finished=ROW))
+        assert shown in capsys.readouterr().out
+
+
 def test_the_live_view_before_anything_is_known():
     shown = picture(progress(generation=0, done=0, due=0, trained=0, best=None, references={}, rejected=Counter()))
     assert "generation 0 of 4" in shown

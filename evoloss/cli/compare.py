@@ -10,6 +10,7 @@ import typer
 from evoloss.cli.options import (
     Address,
     AsJson,
+    Cache,
     DataDir,
     Dataset,
     Device,
@@ -20,6 +21,7 @@ from evoloss.cli.options import (
     Workers,
     canonical,
     full_path,
+    read_backend,
     read_device,
     read_optimizers,
     read_rates,
@@ -28,6 +30,7 @@ from evoloss.cli.printing import counting, interruptible, print_judged
 from evoloss.errors import EvolossError
 
 if TYPE_CHECKING:
+    from evoloss.backend import Backend
     from evoloss.comparison import Comparison
     from evoloss.evidence import Judgement
 
@@ -72,6 +75,7 @@ def compare(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -96,21 +100,22 @@ def compare(
     grammar = searched.space if searched else load_space(space)
     rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
     config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device))
+    backend = read_backend(workers, address, cache)
     path = out or comparison.default_directory(spec.name)
     comparison.create(path, config)
     if run:
         record_look(run, spec.name, len(config.losses))
-    carry_on(path, workers, address, as_json)
+    carry_on(path, backend, as_json)
 
 
-def carry_on(path: Path, workers: int | None, address: str | None, as_json: bool) -> None:
+def carry_on(path: Path, backend: "Backend", as_json: bool) -> None:
     """Train what is left of the comparison in a directory, and print its tables."""
     from evoloss import comparison
 
     config = comparison.load(path)
     due = sum(contest.trainings for contest in config.contests())
     with interruptible(f"nothing finished is lost; continue: evoloss resume {path}"), counting(due, as_json) as tick:
-        judged = comparison.carry_on(path, tick, workers, address)
+        judged = comparison.carry_on(path, tick, backend)
     if as_json:
         print(json.dumps({"directory": str(path), "regimes": _as_json(judged)}))
         return
@@ -138,6 +143,7 @@ def evaluate(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -156,10 +162,11 @@ def evaluate(
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
     rungs = comparison.rungs_of(load_space(space), proxy, changes, [optimizer], read_rates(lr))
     config = comparison.configured(spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device))
+    backend = read_backend(workers, address, cache)
     if run:
         record_look(run, dataset, 1)
     with interruptible("nothing was kept"), counting(config.contests()[0].trainings, as_json) as tick:
-        judged = comparison.once(config, loaded, tick, workers, address)
+        judged = comparison.once(config, loaded, tick, backend)
     failed = next((j.standing for j in judged if j.standing.status != "ok"), None)
     if failed:
         raise EvolossError(f"`{failed.expression}` is {failed.status}: {failed.detail}")

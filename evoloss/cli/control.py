@@ -11,6 +11,7 @@ from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
+    from evoloss.backend import Backend
     from evoloss.config import RunConfig
     from evoloss.control import Repeat, Winner
     from evoloss.evidence import Difference
@@ -31,8 +32,7 @@ def begin(
     directory: Path,
     config: "RunConfig",
     repeats: int | None,
-    workers: int | None,
-    address: str | None,
+    backend: "Backend",
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -40,10 +40,10 @@ def begin(
     from evoloss.control import Control, create
 
     create(directory, Control(run=config) if repeats is None else Control(run=config, repeats=repeats))
-    carry_on(directory, workers, address, quiet, as_json)
+    carry_on(directory, backend, quiet, as_json)
 
 
-def carry_on(directory: Path, workers: int | None, address: str | None, quiet: bool, as_json: bool) -> None:
+def carry_on(directory: Path, backend: "Backend", quiet: bool, as_json: bool) -> None:
     """Run a control to its end and print what came of it."""
     from rich.console import Console
 
@@ -64,7 +64,7 @@ def carry_on(directory: Path, workers: int | None, address: str | None, quiet: b
             yield watch
 
     with interruptible(f"nothing finished is lost; continue: evoloss resume {directory}"):
-        repeats = control.carry_on(directory, watching, workers, address)
+        repeats = control.carry_on(directory, watching, backend)
     if as_json:
         _print_json(directory, repeats)
         return

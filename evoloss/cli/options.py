@@ -2,11 +2,14 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evoloss.errors import EvolossError
+
+if TYPE_CHECKING:
+    from evoloss.backend import Backend
 
 Dataset = Annotated[str, typer.Option(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
 DataDir = Annotated[str | None, typer.Option(help="Where to look for data first.")]
@@ -14,12 +17,25 @@ Proxy = Annotated[str | None, typer.Option(help="mlp or inception; the default d
 Space = Annotated[str, typer.Option(help="A name of `evoloss spaces`, or the path of a TOML file.")]
 Workers = Annotated[int | None, typer.Option(min=0, help="Processes; default one a core; 0 runs in this process.")]
 Address = Annotated[str | None, typer.Option(help="Join a running Ray cluster, for instance auto.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="A file of evaluations that runs on this machine share; made if it is not there.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Samples = Annotated[int | None, typer.Option(min=1, help="Keep that many training samples.")]
 LabelNoise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels made wrong.")]
 Imbalance = Annotated[float, typer.Option(min=1, help="Ratio of the largest to the smallest training class.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while searching.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def read_backend(workers: int | None, address: str | None, cache: Path | None) -> "Backend":
+    """What to train with; a file that is no cache is refused before anything is made."""
+    from evoloss.backend import Backend
+    from evoloss.cache import check
+
+    if cache is not None:
+        check(cache)
+    return Backend(workers, address, cache)
 
 
 def full_path(dataset: str) -> str:

@@ -48,16 +48,20 @@ def progress_bar(silent: bool) -> Iterator[Callable[[float, float], None]]:
 
 @contextlib.contextmanager
 def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]":
-    """A progress bar of `due` trainings, as a function that takes each evaluation."""
-    done = 0
+    """A progress bar of `due` trainings, as a function that takes each evaluation; then how many a cache has spared."""
+    done = shared = 0
 
     def heard(evaluation: "Evaluation") -> None:
-        nonlocal done
-        done += evaluation.job.task == "train"
-        tick(done, due)
+        nonlocal done, shared
+        if evaluation.job.task == "train":
+            done += 1
+            shared += evaluation.shared
+            tick(done, due)
 
     with progress_bar(silent) as tick:
         yield heard
+    if shared and not silent:
+        print(f"{shared} of {done} trainings came from the cache", file=sys.stderr)
 
 
 def print_judged(judged: "Sequence[Judgement]") -> None:

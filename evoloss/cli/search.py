@@ -11,6 +11,7 @@ from evoloss.cli import compare, control
 from evoloss.cli.options import (
     Address,
     AsJson,
+    Cache,
     DataDir,
     Dataset,
     Device,
@@ -23,6 +24,7 @@ from evoloss.cli.options import (
     Workers,
     canonical,
     full_path,
+    read_backend,
     read_device,
     read_regimes,
     read_seconds,
@@ -32,6 +34,7 @@ from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
+    from evoloss.backend import Backend
     from evoloss.config import RunConfig
     from evoloss.run import Outcome
 
@@ -70,6 +73,7 @@ def search(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    cache: Cache = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -104,34 +108,37 @@ def search(
     shape = {"samples": samples, "label_noise": label_noise, "imbalance": imbalance}
     config = validated(RunConfig, values | given | shape, "search")
     run.check(config)
+    backend = read_backend(workers, address, cache)
     directory = out or run.default_directory(config)
     if with_control:
-        control.begin(directory, config, repeats, workers, address, quiet, as_json)
+        control.begin(directory, config, repeats, backend, quiet, as_json)
     else:
         run.create(directory, config)
-        _carry_on(directory, workers, address, quiet, as_json)
+        _carry_on(directory, backend, quiet, as_json)
 
 
 def resume(
     directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
     workers: Workers = None,
     address: Address = None,
+    cache: Cache = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue an interrupted search, control or comparison; it ends as one that was never interrupted."""
+    backend = read_backend(workers, address, cache)
     if (directory / "compare.toml").is_file():
-        compare.carry_on(directory, workers, address, as_json)
+        compare.carry_on(directory, backend, as_json)
         return
     if (directory / "control.toml").is_file():
-        control.carry_on(directory, workers, address, quiet, as_json)
+        control.carry_on(directory, backend, quiet, as_json)
         return
     if not (directory / "run.toml").is_file():
         raise EvolossError(f"{directory} is no run directory: it has no run.toml, compare.toml or control.toml")
-    _carry_on(directory, workers, address, quiet, as_json)
+    _carry_on(directory, backend, quiet, as_json)
 
 
-def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: bool, as_json: bool) -> None:
+def _carry_on(directory: Path, backend: "Backend", quiet: bool, as_json: bool) -> None:
     from rich.console import Console
 
     from evoloss import run, view
@@ -143,7 +150,7 @@ def _carry_on(directory: Path, workers: int | None, address: str | None, quiet: 
         print_fitness(config)
     hint = f"nothing finished is lost; continue: evoloss resume {directory}"
     with interruptible(hint), view.watching(style, Console()) as watch:
-        outcome = run.carry_on(directory, watch, workers, address)
+        outcome = run.carry_on(directory, watch, backend)
     if style == "json":
         print(json.dumps({"complete": outcome.complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
         return

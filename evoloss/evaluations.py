@@ -1,0 +1,114 @@
+"""Finished evaluations in SQLite, by loss, protocol and seed: a table of a run's archive, and of a shared cache."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evoloss.errors import EvolossError
+from evoloss.records import Evaluation, Job, Status
+
+PATIENCE = 60.0  # seconds to wait for another process that writes; it takes milliseconds
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS evaluations (
+    key TEXT, protocol TEXT, seed INTEGER, task TEXT, learning_rate REAL, status TEXT, detail TEXT, score REAL,
+    test_score REAL, scale REAL, negate INTEGER, fingerprint TEXT, seconds REAL, PRIMARY KEY (key, protocol, seed)
+);
+"""
+
+_FIND = (
+    "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
+    "WHERE key = ? AND protocol = ? AND seed = ?"
+)
+_ADD = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 13)})"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an SQLite file is for, told by its `application_id` and `user_version`; `schema` is that of a new one.
+
+    `mend` is what to do about a file that is something else.
+    """
+
+    name: str
+    application: int
+    version: int
+    schema: str
+    mend: str
+
+
+def connect(path: Path, kind: Kind) -> sqlite3.Connection:
+    """Open the file, or make it where there is none; every statement commits by itself, unless a transaction is begun.
+
+    Raises `EvolossError` where the file is something else, and leaves it as it is.
+    """
+    try:
+        connection = sqlite3.connect(path, PATIENCE, isolation_level=None)
+        try:
+            _prepare(connection, path, kind)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise EvolossError(f"{path} cannot be opened as {kind.name}: {error}") from None
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
+    def first(statement: str) -> Any:
+        return connection.execute(statement).fetchone()[0]
+
+    connection.execute("BEGIN")  # all of this from one moment: another process may be making the file
+    application, version = first("PRAGMA application_id"), first("PRAGMA user_version")
+    tables = first("SELECT COUNT(*) FROM sqlite_master")
+    connection.execute("COMMIT")
+    if application == version == tables == 0:
+        marks = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
+        connection.executescript(f"BEGIN IMMEDIATE; {kind.schema} {marks} COMMIT;")
+    elif (application, version) != (kind.application, kind.version):
+        found = f"format {version}" if application == kind.application else "another SQLite file"
+        raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation | None:
+    """The finished evaluation of this job under this protocol, or None."""
+    row = connection.execute(_FIND, (job.key, protocol, job.seed)).fetchone()
+    if row is None:
+        return None
+    status, detail, score, test_score, scale, negate, fingerprint, seconds = row
+    known = tuple(json.loads(fingerprint))
+    return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
+
+
+def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, str]]) -> None:
+    """Store evaluations, each with its protocol, in one transaction; what is there already stays."""
+    rows = [_row(*pair) for pair in evaluations]
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
+        cursor.executemany(_ADD, rows)
+        cursor.execute("COMMIT")
+
+
+def _row(evaluation: Evaluation, protocol: str) -> tuple[Any, ...]:
+    job = evaluation.job
+    return (
+        job.key,
+        protocol,
+        job.seed,
+        job.task,
+        job.budget.learning_rate if job.budget else None,
+        evaluation.status,
+        evaluation.detail,
+        evaluation.score,
+        evaluation.test_score,
+        evaluation.scale,
+        evaluation.negate,
+        json.dumps(evaluation.fingerprint),
+        evaluation.seconds,
+    )
