@@ -17,7 +17,7 @@ from evoloss.expression import Expression
 from evoloss.lower import Loss
 from evoloss.proxies import EMBEDDING_DIM, Proxy, build
 from evoloss.records import Batch, Budget, DataSpec, Evaluation, Job, Role, Status, TrainResult, derive_seed
-from evoloss.screen import screen
+from evoloss.screen import Verdict, screen
 from evoloss.stack import Member, train_stack
 
 SCALE_BATCH = 128  # training samples on which the initial gradients are matched
@@ -93,13 +93,14 @@ def evaluate(batch: Batch, workbenches: Workbenches) -> list[Evaluation]:
 
 
 def _screen(batch: Batch, workbench: Workbench) -> list[Evaluation]:
-    return [_screened(job, Expression(job.expression), workbench) for job in batch]
+    expressions = [Expression(job.expression) for job in batch]
+    verdicts = screen(expressions, workbench.dataset.num_classes)
+    return [_screened(*each, workbench) for each in zip(batch, expressions, verdicts, strict=True)]
 
 
-def _screened(job: Job, expression: Expression, workbench: Workbench) -> Evaluation:
+def _screened(job: Job, expression: Expression, verdict: Verdict, workbench: Workbench) -> Evaluation:
     if problem := expression.missing:
         return Evaluation(job, Status.REJECTED, f"{problem}: the formula sees none")
-    verdict = screen(expression, workbench.dataset.num_classes)
     if verdict.problem:
         return Evaluation(job, Status.REJECTED, verdict.problem)
     if verdict.negate:

@@ -97,16 +97,7 @@ class Batch:
     @functools.cached_property
     def _triplets(self) -> tuple[Tensor, Tensor, Tensor]:
         """Indices [T] of anchors, positives and negatives: all ordered agreeing pairs, one random negative each."""
-        agree = self._agree
-        size = len(agree)
-        others = size - agree.sum(1)
-        diagonal = torch.eye(size, dtype=torch.bool, device=agree.device)
-        anchor, positive = (agree & ~diagonal & (others > 0).unsqueeze(1)).nonzero(as_tuple=True)
-        generator = torch.Generator().manual_seed(self.step)
-        draw = torch.rand(len(anchor), generator=generator).to(agree.device)
-        negatives_first = agree.to(torch.uint8).argsort(dim=1, stable=True)
-        place = (draw * others[anchor]).long().clamp_max(size - 1)
-        return anchor, positive, negatives_first[anchor, place]
+        return triplets(self.labels, self.step)
 
     @functools.cached_property
     def Dp(self) -> Tensor:
@@ -163,6 +154,20 @@ class Batch:
 
     def _mean(self, per_sample: Tensor) -> Tensor:
         return per_sample if self.reduction != "mean" else per_sample.sum() / max(len(per_sample), 1)
+
+
+def triplets(labels: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices [T] of anchors, positives and negatives: all ordered agreeing pairs of labels [N], one negative each."""
+    agree = labels.unsqueeze(0) == labels.unsqueeze(1)
+    size = len(agree)
+    others = size - agree.sum(1)
+    diagonal = torch.eye(size, dtype=torch.bool, device=agree.device)
+    anchor, positive = (agree & ~diagonal & (others > 0).unsqueeze(1)).nonzero(as_tuple=True)
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(len(anchor), generator=generator).to(agree.device)
+    negatives_first = agree.to(torch.uint8).argsort(dim=1, stable=True)
+    place = (draw * others[anchor]).long().clamp_max(size - 1)
+    return anchor, positive, negatives_first[anchor, place]
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import math
+import random
 from itertools import combinations
 
 import pytest
@@ -8,11 +9,16 @@ from rows import sized
 from evoloss.baselines import BASELINES
 from evoloss.duplicates import TOLERANCE, Fingerprints
 from evoloss.expression import Expression
-from evoloss.screen import fingerprint, learns, screen
+from evoloss.screen import Verdict, fingerprint, screen
 
 torch.set_num_threads(1)
 
 parse = Expression.parse
+
+
+def alone(text: str, num_classes: int) -> Verdict:
+    (verdict,) = screen([parse(text)], num_classes)
+    return verdict
 
 
 def difference(first: str, second: str, num_classes: int = 10) -> float:
@@ -22,7 +28,7 @@ def difference(first: str, second: str, num_classes: int = 10) -> float:
 
 @pytest.mark.parametrize(("name", "num_classes"), sized(2, 10))
 def test_every_baseline_passes(name, num_classes):
-    verdict = screen(parse(BASELINES[name].expression), num_classes)
+    verdict = alone(BASELINES[name].expression, num_classes)
     assert verdict.problem == ""
     assert not verdict.negate
     assert verdict.fingerprint
@@ -32,17 +38,17 @@ def test_every_baseline_passes(name, num_classes):
 @pytest.mark.parametrize(("name", "num_classes"), sized(2, 10))
 def test_every_negated_baseline_is_told_to_turn_round(name, num_classes):
     negated = parse(BASELINES[name].expression).negated
-    verdict = screen(negated, num_classes)
+    (verdict,) = screen([negated], num_classes)
     assert verdict.problem == ""
     assert verdict.negate
     assert verdict.fingerprint == ()
-    assert screen(negated.negated, num_classes).fingerprint
+    assert screen([negated.negated], num_classes)[0].fingerprint
 
 
 @pytest.mark.parametrize("name", ["ce", "ngl", "yukawa", "center"])
 @pytest.mark.parametrize("num_classes", [3, 100])
 def test_other_numbers_of_classes(name, num_classes):
-    verdict = screen(parse(BASELINES[name].expression), num_classes)
+    verdict = alone(BASELINES[name].expression, num_classes)
     assert (verdict.problem, verdict.negate) == ("", False)
 
 
@@ -73,7 +79,7 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 @pytest.mark.parametrize("num_classes", [2, 10])
 def test_bad_formulas_fail_the_right_screen(text, num_classes):
-    verdict = screen(parse(text), num_classes)
+    verdict = alone(text, num_classes)
     assert verdict.problem.split(":")[0] == BAD[text]
     assert not verdict.negate
     assert verdict.fingerprint == ()
@@ -92,31 +98,62 @@ GOOD = (
 
 @pytest.mark.parametrize("text", GOOD)
 def test_known_good_losses_pass(text):
-    verdict = screen(parse(text), 10)
+    verdict = alone(text, 10)
     assert (verdict.problem, verdict.negate) == ("", False)
 
 
 @pytest.mark.parametrize("text", ["y*log(p)", "sin(3*(p - y)**2)", "y*p", "-abs(p - y)", "trip(Dn - Dp)"])
 def test_the_wrong_sign_is_no_reason_to_reject(text):
-    verdict = screen(parse(text), 10)
+    verdict = alone(text, 10)
     assert verdict.negate
     assert verdict.problem == ""
 
 
-@pytest.mark.parametrize("text", ["-y*log(p)", "pair(Y*D - (1 - Y)*tanh(D))", "y*d + (1 - y)*exp(-d)"])
-def test_learns_is_a_matter_of_sign(text):
-    assert learns(parse(text), 5)
-    assert not learns(parse(text), 5, negate=True)
+# --- Batches ----------------------------------------------------------------------------------------------------------
+
+RAISING = Expression("cls(-y*log(p)")
+ALL = (
+    *(parse(text) for text in (*(row.expression for row in BASELINES.values()), *BAD, *GOOD, "y*log(p)", "y")),
+    RAISING,
+)
+
+
+@pytest.fixture(scope="module")
+def each_alone():
+    return {expression: screen([expression], 7)[0] for expression in ALL}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("size", [2, 8, 16, len(ALL)])
+def test_the_others_have_no_say_in_a_verdict(each_alone, size, seed):
+    order = random.Random(seed).sample(ALL, len(ALL))
+    for first in range(0, len(order), size):
+        batch = order[first : first + size]
+        assert screen(batch, 7) == [each_alone[expression] for expression in batch]
+
+
+def test_a_formula_may_come_twice():
+    once = alone("-y*log(p)", 7)
+    assert screen([parse("-y*log(p)")] * 3, 7) == [once] * 3
+
+
+def test_no_formulas_have_no_verdicts():
+    assert screen([], 10) == []
+
+
+def test_a_formula_that_raises_fails_alone(each_alone):
+    assert each_alone[RAISING].problem.startswith("raises: ExpressionError: ")
+    assert len(each_alone[RAISING].problem.splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["-y*log(p)", "trip(softplus(Dp - Dn))", "-y*log(p) + 0.01*y*d**2", "p"])
-def test_the_verdict_depends_on_nothing_else(text):
+def test_a_verdict_depends_on_no_generator_and_changes_none(text):
     torch.manual_seed(1)
-    first = screen(parse(text), 7)
-    screen(parse("abs(p - y)"), 3)
+    first = alone(text, 7)
+    alone("abs(p - y)", 3)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert screen(parse(text), 7) == first
+    assert alone(text, 7) == first
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -143,6 +180,36 @@ def test_a_factor_and_a_constant_change_no_fingerprint(text, num_classes):
 )
 def test_the_same_loss_in_other_words_has_the_same_fingerprint(first, second):
     assert difference(first, second) <= TOLERANCE
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_cross_entropy_merges_with_all_its_multiples(num_classes):
+    table = Fingerprints()
+    table.add("ce", alone("-y*log(p)", num_classes).fingerprint)
+    multiples = [parse(f"{sign}10**{power}*y*log(p)") for power in range(-6, 7) for sign in ("-", "-3.7*")]
+    assert [table.find(v.fingerprint) for v in screen(multiples, num_classes)] == ["ce"] * len(multiples)
+
+
+def test_a_term_without_gradient_changes_no_fingerprint():
+    assert difference("-y*log(p)", "cls(-y*log(p)) + trip(relu(Dp - Dn - 1000)) + cls(relu(-d))") == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("trip(relu(Dp**2 - Dn**2 + {}))", 0.85, 0.86),
+        ("trip(relu(Dp - Dn + {}))", 0.2, 0.201),
+        ("pair(Y*D + (1 - Y)*relu({} - D))", 1.0, 1.01),
+        ("pair(Y*D + (1 - Y)*relu({} - D))", 9.0, 9.5),
+        ("y*relu({} - z) + (1 - y)*relu(1 + z)", 1.0, 1.05),
+        ("-y*min(p, {})", 0.9, 0.91),
+        ("-y*log(max(p, {}))", 0.05, 0.053),
+        ("y*min(d, {})", 2.0, 2.1),
+    ],
+)
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_a_threshold_moved_a_little_makes_another_loss(form, first, second, num_classes):
+    assert difference(form.format(first), form.format(second), num_classes) > 1000 * TOLERANCE
 
 
 DISTINCT = (

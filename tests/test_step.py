@@ -17,7 +17,7 @@ def test_the_losses_are_such_as_a_search_trains(text):
     formula = Expression.parse(text)
     assert formula.text == text
     assert not formula.missing
-    verdict = screen(formula, step.CLASSES)
+    (verdict,) = screen([formula], step.CLASSES)
     assert not verdict.problem
     assert not verdict.negate
 

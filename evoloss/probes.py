@@ -1,0 +1,192 @@
+"""Small batches of labeled samples, many at once, as formulas see them: what the screens look at.
+
+Leading dimensions are batches, and no batch's numbers, nor its place among the others, touch another's last bit: each
+number comes from a row of its own, and there is no matrix product, whose kernel depends on how many there are. Classes
+stand before samples: torch's softmax over a last dimension of ten takes seven times as long as over the one before.
+"""
+
+import functools
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evoloss.expression import Expression
+from evoloss.layouts import FLOOR, triplets
+from evoloss.lower import compile_node
+from evoloss.operators import VARIABLES
+
+DIMENSION = 8  # of embeddings
+
+Inputs = dict[str, Tensor]  # "logits" [..., K, N], "embeddings" [..., N, 8], "centers" [..., K, 8]
+
+
+class Labels:
+    """N samples, as many of one class as of another, and what a formula sees of their labels alone.
+
+    labels [N], the classes in turn; y [K, N]; Y [P] of the unordered pairs of the first M samples, each with its weight
+    in `pair`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        per_class: int,
+        *,
+        present: int | None = None,
+        paired: int | None = None,
+        negatives: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`per_class` samples of each of the first `present` classes; `paired` of them, not all, in pairs and triplets.
+
+        Each ordered agreeing pair has `negatives` third samples, drawn at random.
+        """
+        self.num_classes, self.per_class, self.present = num_classes, per_class, present or num_classes
+        self.size, self.paired = self.present * per_class, self.present * (paired or per_class)
+        self.negatives = negatives
+        self.labels = torch.arange(self.size) % self.present
+        self.y = functional.one_hot(self.labels, num_classes).T.to(dtype).contiguous()
+        first, second = torch.triu_indices(self.paired, self.paired, 1)
+        self.pairs = first * self.paired + second  # places in [M * M] distances
+        self.Y = (self.labels[first] == self.labels[second]).to(dtype)
+        agreeing = self.Y.sum()
+        self.weights = self.Y * (0.5 / agreeing) + (1 - self.Y) * (0.5 / (len(self.Y) - agreeing))
+        self._triplets: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def triplets(self, step: int) -> tuple[Tensor, Tensor]:
+        """Places [T] in [M * M] distances: of anchor and positive, of anchor and negative. `step` seeds the draw."""
+        if step not in self._triplets:
+            seeds = range(step * self.negatives, (step + 1) * self.negatives)
+            drawn = [triplets(self.labels[: self.paired], seed) for seed in seeds]
+            anchor, positive, negative = map(torch.cat, zip(*drawn, strict=True))
+            self._triplets[step] = anchor * self.paired + positive, anchor * self.paired + negative
+        return self._triplets[step]
+
+
+def words(names: Collection[str], inputs: Inputs, labels: Labels, step: int = 0) -> dict[str, Tensor]:
+    """The variables of these names that have a gradient, and `log_p` beside `p`.
+
+    They are made in one order whatever the names, since that is the order in which gradients are added up.
+    """
+    made = {}
+    if "logits" in inputs:
+        made["z"] = inputs["logits"]
+    if "p" in names:
+        made["p"] = inputs["logits"].softmax(-2).clamp(FLOOR, 1)
+        made["log_p"] = inputs["logits"].log_softmax(-2)
+    if "d" in names:
+        made["d"] = distances(inputs["centers"], inputs["embeddings"])
+    if not {"D", "Dp", "Dn"}.isdisjoint(names):
+        embeddings = inputs["embeddings"][..., : labels.paired, :]
+        every = distances(embeddings, embeddings).flatten(-2)
+        positives, negatives = labels.triplets(step)
+        for name, places in (("D", labels.pairs), ("Dp", positives), ("Dn", negatives)):
+            if name in names:  # the gradient of `gather` is fast, that of an index or of `index_select` slow
+                made[name] = every.gather(-1, places.expand(*every.shape[:-1], -1))
+    return made
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """`layouts.distances` of [..., N, E] and [..., M, E], to rounding, without a matrix product."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").clamp_min(FLOOR**0.5)
+
+
+class View:
+    """What the program of a formula is applied to in the place of a `layouts.Batch`: words, and how to reduce them.
+
+    The loss has the leading dimensions of the words.
+    """
+
+    def __init__(self, labels: Labels, words: dict[str, Tensor]) -> None:
+        self._labels = labels
+        self.y, self.Y = labels.y, labels.Y
+        vars(self).update(words)
+
+    def cls(self, values: Tensor | float) -> Tensor:
+        """[..., K, N] to the mean over samples of the sum over classes."""
+        return _field(values, self.y).sum((-2, -1)) / self._labels.size
+
+    def partner(self, values: Tensor | float) -> Tensor:
+        """[..., P] to the mean over samples of the sum over partners; each pair counts for both of its samples."""
+        return _field(values, self.Y).sum(-1) * (2 / self._labels.paired)
+
+    def pair(self, values: Tensor | float) -> Tensor:
+        """[..., P] to half the mean over agreeing pairs plus half the mean over the others."""
+        return (values * self._labels.weights).sum(-1)
+
+    def trip(self, values: Tensor | float) -> Tensor:
+        """[..., T] to the mean."""
+        return values.mean(-1) if isinstance(values, Tensor) else self.y.new_tensor(values)
+
+
+def _field(values: Tensor | float, like: Tensor) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.full_like(like, values)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The standard deviations of probes, and their precision.
+
+    Each sample has a factor of its own, 1/4 to 1, so that hardly a threshold in a formula finds no number near it.
+    """
+
+    logits: tuple[float, ...]
+    embeddings: tuple[float, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Fixed inputs [S, ...] of S scales, the words made of them, and the graph between the two, kept for all formulas.
+
+    Every second sample of a class is one that a model has been trained on: the probability of the class is anything
+    from 0 to 1, and the embedding lies near its center.
+    """
+
+    labels: Labels
+    inputs: Inputs
+    words: dict[str, Tensor]
+
+    def gradients(self, expression: Expression) -> tuple[Tensor, Inputs]:
+        """A loss [S], and its gradients with respect to the inputs that it depends on."""
+        values = compile_node(expression.node, self.labels.num_classes)(View(self.labels, self.words))
+        if not values.requires_grad:
+            return values, {}
+        ones, inputs = torch.ones_like(values), list(self.inputs.values())
+        gradients = torch.autograd.grad(values, inputs, ones, retain_graph=True, allow_unused=True)
+        pairs = zip(self.inputs, gradients, strict=True)
+        return values, {name: gradient for name, gradient in pairs if gradient is not None}
+
+
+@functools.lru_cache(maxsize=8)
+def probes(num_classes: int, scales: Scales, seed: int = 1) -> Probes:
+    """Normal logits, embeddings and centers: 192 samples of at most four classes, 48 of them in pairs and triplets."""
+    present = min(num_classes, 4)
+    labels = Labels(num_classes, 192 // present, present=present, paired=48 // present, negatives=4, dtype=scales.dtype)
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(len(scales.logits), *shape, generator=generator, dtype=scales.dtype)
+
+    factors = 4 ** -torch.rand(labels.size, generator=generator, dtype=scales.dtype)
+    by_logits, by_embeddings = (
+        torch.tensor(numbers, dtype=scales.dtype).view(-1, 1, 1) for numbers in (scales.logits, scales.embeddings)
+    )
+    logits = normal(num_classes, labels.size) * by_logits * factors
+    embeddings = normal(labels.size, DIMENSION) * by_embeddings * factors.unsqueeze(1)
+    centers = normal(num_classes, DIMENSION) * by_embeddings
+    trained = torch.arange(labels.size) // present % 2 > 0
+    ranks = torch.rand(len(logits), labels.size // 2, generator=generator).argsort(1)
+    shares = torch.zeros_like(logits[:, 0])
+    shares[:, trained] = (ranks.to(scales.dtype) + 0.5) / ranks.shape[1]
+    others = logits.masked_fill(labels.y > 0, -torch.inf).logsumexp(1, keepdim=True)
+    own = others + shares.logit().unsqueeze(1) * by_logits.clamp_max(4)
+    logits = torch.where((labels.y > 0) & trained, own, logits)
+    near = centers[:, labels.labels] + shares.unsqueeze(2) * embeddings
+    embeddings = torch.where(trained.unsqueeze(1), near, embeddings)
+    inputs = {"logits": logits, "embeddings": embeddings, "centers": centers}
+    inputs = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+    return Probes(labels, inputs, words(VARIABLES, inputs, labels))
