@@ -130,21 +130,20 @@ def _field(values: Tensor | float, like: Tensor) -> Tensor:
 class Scales:
     """The standard deviations of probes, and their precision.
 
-    Each sample has a factor of its own, 1/4 to 1, so that hardly a threshold in a formula finds no number near it.
+    Each sample has a factor of its own, 1/4 to 1, so that hardly a threshold in a formula finds no number near it. If
+    `trained`, every second sample of a class is one that a model has been trained on: the probability of the class is
+    anything from 0 to 1, and the embedding lies near its center.
     """
 
     logits: tuple[float, ...]
     embeddings: tuple[float, ...]
     dtype: torch.dtype
+    trained: bool = True
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Fixed inputs [S, ...] of S scales, the words made of them, and the graph between the two, kept for all formulas.
-
-    Every second sample of a class is one that a model has been trained on: the probability of the class is anything
-    from 0 to 1, and the embedding lies near its center.
-    """
+    """Fixed inputs [S, ...] of S scales, the words made of them, and the graph between them, kept for all formulas."""
 
     labels: Labels
     inputs: Inputs
@@ -178,15 +177,22 @@ def probes(num_classes: int, scales: Scales, seed: int = 1) -> Probes:
     logits = normal(num_classes, labels.size) * by_logits * factors
     embeddings = normal(labels.size, DIMENSION) * by_embeddings * factors.unsqueeze(1)
     centers = normal(num_classes, DIMENSION) * by_embeddings
-    trained = torch.arange(labels.size) // present % 2 > 0
-    ranks = torch.rand(len(logits), labels.size // 2, generator=generator).argsort(1)
-    shares = torch.zeros_like(logits[:, 0])
-    shares[:, trained] = (ranks.to(scales.dtype) + 0.5) / ranks.shape[1]
-    others = logits.masked_fill(labels.y > 0, -torch.inf).logsumexp(1, keepdim=True)
-    own = others + shares.logit().unsqueeze(1) * by_logits.clamp_max(4)
-    logits = torch.where((labels.y > 0) & trained, own, logits)
-    near = centers[:, labels.labels] + shares.unsqueeze(2) * embeddings
-    embeddings = torch.where(trained.unsqueeze(1), near, embeddings)
     inputs = {"logits": logits, "embeddings": embeddings, "centers": centers}
+    if scales.trained:
+        inputs |= _trained(inputs, labels, by_logits.clamp_max(4), generator)
     inputs = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
     return Probes(labels, inputs, words(VARIABLES, inputs, labels))
+
+
+def _trained(inputs: Inputs, labels: Labels, by_logits: Tensor, generator: torch.Generator) -> Inputs:
+    """Logits and embeddings of which every second sample of a class is as after a training."""
+    logits, embeddings, centers = (inputs[name] for name in ("logits", "embeddings", "centers"))
+    trained = torch.arange(labels.size) // labels.present % 2 > 0
+    ranks = torch.rand(len(logits), labels.size // 2, generator=generator).argsort(1)
+    shares = torch.zeros_like(logits[:, 0])
+    shares[:, trained] = (ranks.to(logits.dtype) + 0.5) / ranks.shape[1]
+    others = logits.masked_fill(labels.y > 0, -torch.inf).logsumexp(1, keepdim=True)
+    own = others + shares.logit().unsqueeze(1) * by_logits
+    logits = torch.where((labels.y > 0) & trained, own, logits)
+    near = centers[:, labels.labels] + shares.unsqueeze(2) * embeddings
+    return {"logits": logits, "embeddings": torch.where(trained.unsqueeze(1), near, embeddings)}
