@@ -43,6 +43,7 @@ class Ledger:
     trainings: int = 0
     best: float = 0.0
     curve: list[tuple[float, float]] = field(default_factory=list)
+    paid: set[Job] = field(default_factory=set)
 
     @property
     def seconds(self) -> float:
@@ -50,7 +51,13 @@ class Ledger:
         return self.workers + self.driver
 
     def hear(self, evaluation: Evaluation) -> None:
-        """Enter an evaluation."""
+        """Enter an evaluation. One that a loop asks for again costs nothing: its archive has it."""
+        if evaluation.job not in self.paid:
+            self.paid.add(evaluation.job)
+            self.pay(evaluation)
+
+    def pay(self, evaluation: Evaluation) -> None:
+        """Enter what an evaluation costs."""
         self.workers += evaluation.seconds
         self.trainings += evaluation.job.task == "train"
         if evaluation.score is not None and evaluation.job.budget in self.full and evaluation.score > self.best:
@@ -65,7 +72,7 @@ class Ledger:
         self.driver += time.process_time() - start
 
     def evaluate(self, archive: Archive, pool: Pool) -> Evaluate:
-        """The evaluations that a loop asks for: from the archive, else from the workers; both are paid."""
+        """The evaluations that a loop asks for, from the workers or, where they were stopped before, the archive."""
         return lambda _, jobs: archive.answers(jobs, pool, self.hear)
 
 
@@ -89,13 +96,13 @@ class Naive:
         self.seen: dict[str, Seen] = {}
 
     def judge(self, number: int, trees: list[Individual]) -> None:
-        """Train a generation. A formula that comes again is paid again, though the archive has its scores."""
+        """Train a generation. A formula that comes again is paid again: a loop without an archive trains it again."""
         times = Counter(formula for tree in trees if (formula := self._formula(tree)) is not None)
         jobs = {formula: [as_it_stands(self.config, formula, budget) for budget in self.budgets] for formula in times}
         answers = self.evaluate("training", [job for group in jobs.values() for job in group])
         for formula, group in jobs.items():
-            for job in group * (times[formula] - 1):
-                self.ledger.hear(answers[job])
+            for job in group * (times[formula] - (formula.key not in self.seen)):
+                self.ledger.pay(answers[job])
             scores = [score for job in group if (score := answers[job].score) is not None]
             seen = self.seen.setdefault(formula.key, Seen(formula.text, number, max(scores, default=None)))
             seen.times += times[formula]

@@ -9,10 +9,15 @@ import stubs
 
 from benchmarks import loops, search_efficiency, stream
 from evoloss.archive import Archive
+from evoloss.config import load_space
 from evoloss.records import Candidate, Status
 from evoloss.tree import Grammar
 
-CONFIG = stubs.config(generations=2)
+SMOKE = load_space("smoke")
+LAST = SMOKE.rungs["mlp"][-1]
+FURTHER = LAST.model_copy(update={"rates": (0.001,), "keep": 0.5})  # a rung of the same length, at a further rate
+SPACE = SMOKE.model_copy(update={"rungs": {"mlp": (*SMOKE.rungs["mlp"], FURTHER)}})
+CONFIG = stubs.config(generations=2, space=SPACE)
 
 
 @stubs.pooled
