@@ -17,8 +17,8 @@ from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.probes import Scales, probes
 
-# In the precision of a training, as untrained samples: near its center and far in its logits at once, few ever are.
-EXAMINED = Scales((0.1, 1.0, 4.0, 15.0), (0.1, 0.2, 1.0, 2.0), torch.float32, trained=False)
+# In the precision of a training, as untrained samples, nothing at its farthest together: few samples ever are.
+EXAMINED = Scales((0.1, 1.0, 4.0, 15.0), (0.1, 0.2, 2.0, 1.0), torch.float32, trained=False)
 TOLD_APART = Scales((0.25, 1.0, 4.0, 16.0), (0.1, 0.4, 1.6, 6.4), torch.float64)  # without a gap from end to end
 PROJECTIONS = 16  # numbers that a probe's gradient is reduced to
 

@@ -79,7 +79,7 @@ def test_the_evolved_losses_are_forty_that_pass_the_screens_and_no_copies():
     everyone = losses | {name: Expression.parse(row.expression) for name, row in BASELINES.items()}
     for name, expression in everyone.items():
         assert Expression.parse(expression.text) == expression
-        verdict = screen(expression, 10)
+        (verdict,) = screen([expression], 10)
         if name in losses or not BASELINES[name].classes:
             assert not verdict.problem
             assert not verdict.negate
