@@ -42,4 +42,4 @@ def _draw_panel(axis: Axes, curves: Mapping[str, Curve]) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="lower right")
+    axis.legend(frameon=False)  # where it covers least
