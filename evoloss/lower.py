@@ -6,6 +6,7 @@ sqrt(max(squared, 1e-7)). Whatever else is non-finite stays non-finite.
 
 import warnings
 import weakref
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -270,6 +271,8 @@ def _clamped(least: bool) -> Callable[..., Tensor]:
             return torch.maximum(a, b) if least else torch.minimum(a, b)
         tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
         assert isinstance(tensor, Tensor)
+        if math.isnan(number):  # as of log(K - 5) for four classes; a threshold would hide it
+            return tensor * number
         if least:
             return functional.threshold(tensor, number, number)
         return -functional.threshold(-tensor, -number, -number)
