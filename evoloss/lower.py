@@ -4,9 +4,9 @@ The numeric care that is taken, all of it: `p` is clamped to [1e-7, 1]; `log(p)`
 sqrt(max(squared, 1e-7)). Whatever else is non-finite stays non-finite.
 """
 
+import math
 import warnings
 import weakref
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -272,7 +272,7 @@ def _clamped(least: bool) -> Callable[..., Tensor]:
         tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
         assert isinstance(tensor, Tensor)
         if math.isnan(number):  # as of log(K - 5) for four classes; a threshold would hide it
-            return tensor * number
+            return tensor + number
         if least:
             return functional.threshold(tensor, number, number)
         return -functional.threshold(-tensor, -number, -number)
