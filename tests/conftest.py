@@ -41,3 +41,12 @@ def run_cli(monkeypatch, capsys):
 def committed_run():
     """The Fashion-MNIST run that the repository brings."""
     return Path(__file__).parent.parent / "runs" / "fashion-mnist-hybrid-0"
+
+
+@pytest.fixture(scope="session")
+def prover():
+    """One process for the proofs of all tests."""
+    from evoloss.prover import Prover
+
+    with Prover(seconds=20) as process:
+        yield process
