@@ -233,7 +233,13 @@ def _power(part: Any, of: Callable[[Any], Interval]) -> Interval:
     else:
         ends = tuple(np.where(low < 0, np.nan, side ** float(size)) for side in (low, high))  # type: ignore[assignment]
     underflown = (ends[1] == 0) & (low != 0) & (high != 0)
+    nearest, farthest = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))
     low, high = _outward(ends[0], np.where(underflown, TINY, ends[1]), ULPS)
+    # 1 to any power is 1: 1 - tanh(x)**2 would else fall below 0 for large x.
+    low, high = (
+        np.where((nearest == 1) & (ends[0] == 1), 1.0, low),
+        np.where((farthest == 1) & (ends[1] == 1), 1.0, high),
+    )
     return _reciprocal(low, high, has_one_sign(base)) if exponent.is_negative else (low, high)
 
 
@@ -247,10 +253,15 @@ def _reciprocal(low: np.ndarray, high: np.ndarray, touches: bool) -> Interval:
     return _outward(np.where(safe, below, np.nan), np.where(safe, above, np.nan))
 
 
-def _rising(function: Callable[[np.ndarray], np.ndarray], least: float = -math.inf) -> Callable[..., Interval]:
+def _rising(
+    function: Callable[[np.ndarray], np.ndarray], least: float = -math.inf, most: float = math.inf
+) -> Callable[..., Interval]:
+    """A function that rises from `least` to `most`. One that is above 0 is so where its value underflows too."""
+
     def rule(low: np.ndarray, high: np.ndarray) -> Interval:
         a, b = _outward(function(low), function(high), ULPS)
-        return np.maximum(a, least), np.where(np.isneginf(high), b, np.maximum(b, TINY if least == 0 else -np.inf))
+        b = np.where(np.isneginf(high), b, np.maximum(b, TINY if least == 0 else -np.inf))
+        return np.maximum(a, least), np.minimum(b, most)
 
     return rule
 
@@ -309,9 +320,9 @@ RULES: dict[Any, Callable[..., Interval]] = {
     sympy.sin: _wave(0.0),
     sympy.cos: _wave(math.pi / 2),
     sympy.tan: _tangent,
-    sympy.tanh: _rising(np.tanh),
-    sympy.erf: _rising(special.erf),
-    sigmoid: _rising(special.expit, 0.0),
+    sympy.tanh: _rising(np.tanh, -1.0, 1.0),
+    sympy.erf: _rising(special.erf, -1.0, 1.0),
+    sigmoid: _rising(special.expit, 0.0, 1.0),
     softplus: _rising(lambda x: np.logaddexp(0.0, x), 0.0),
     sympy.Abs: _abs,
     sympy.sign: _steps(0.0, 0.0, -1.0),

@@ -23,7 +23,7 @@ def box(low, high, symbol=P):
     return {symbol: (np.array([low]), np.array([high]))}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(fields("class", short_number, max_leaves=6), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32))
 def test_every_value_lies_in_the_enclosure(node, one, other, seed):
     """Of formulas of p and z, at points inside a box, by numpy, which knows nothing of intervals."""
@@ -40,10 +40,10 @@ def test_every_value_lies_in_the_enclosure(node, one, other, seed):
     at["z"] = 10 * at["z"] - 5
     values, largest = evaluate(node, at | {"y": np.ones(size), "K": np.full(size, 7.0), "d": np.full(size, 1.5)})
     sound = np.isfinite(values) & (largest < 1e6) & (np.abs(at["p"] - 0.5) < 0.5)
-    assume_fine = sound & ~np.isnan(bottom) & ~np.isnan(top)
+    kept = sound & ~np.isnan(bottom) & ~np.isnan(top)
     slack = 1e-9 * (1 + largest)
-    assert (values[assume_fine] >= bottom - slack[assume_fine]).all()
-    assert (values[assume_fine] <= top + slack[assume_fine]).all()
+    assert (values[kept] >= bottom - slack[kept]).all()
+    assert (values[kept] <= top + slack[kept]).all()
 
 
 @pytest.mark.parametrize("name", [row.name for row in FUNCTIONS.values() if row.arity == 1])
@@ -112,7 +112,7 @@ def test_two_variables_and_infinite_domains():
     domain = {one: (0.0, math.inf), other: (0.0, math.inf)}
     assert holds(lambda low, high: low >= 0, sympy.Max(one - other, 0), domain)
     assert not holds(lambda low, high: low >= 0, one - other, domain)
-    assert holds(lambda low, high: high <= 1, intervals.sigmoid(Z), {Z: REALS})
+    assert holds(lambda low, high: (low >= 0) & (high <= 1), intervals.sigmoid(Z), {Z: REALS})
 
 
 def test_unknown_functions_are_undecided():

@@ -63,7 +63,7 @@ def test_the_parts_of_every_baseline_add_up_to_it(name, count):
     assert total == pytest.approx(value(expression), rel=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(scalars(max_leaves=4))
 def test_parts_are_formulas_of_the_language(node):
     found = split(Expression(write(node)))
