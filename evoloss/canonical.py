@@ -1,7 +1,8 @@
 """One tree for all ways to write a formula: sympy's automatic evaluation, rounding, and a fixed order of terms.
 
-The only file that imports sympy. It never sees text: trees go in and come out. Numbers are folded here in float64 with
-bounds, because sympy's own arithmetic on numbers can hang (`9**9**9`) or explode.
+The only file that imports sympy but those of proofs, `proofs.py` and `intervals.py`. It never sees text: trees go in
+and come out. Numbers are folded here in float64 with bounds, because sympy's own arithmetic on numbers can hang
+(`9**9**9`) or explode.
 """
 
 import functools

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, listings, reproduce, search
+from evoloss.cli import compare, explain, listings, reproduce, search
 from evoloss.errors import EvolossError
 
 app = typer.Typer(
@@ -30,13 +30,16 @@ _COMMANDS = (
     compare.compare,
     compare.evaluate,
     reproduce.reproduce,
+    explain.explain,
     listings.baselines,
     listings.spaces,
     listings.datasets,
 )
 
+_OF_FORMULAS = (explain.explain,)  # whose argument may begin with a minus
+
 for _command in _COMMANDS:
-    app.command()(_command)
+    app.command(context_settings={"ignore_unknown_options": _command in _OF_FORMULAS})(_command)
 
 # click's; newer versions of typer bring their own click, and export no other name of it.
 _UsageError: Any = typer.BadParameter.__base__
