@@ -23,7 +23,7 @@ Input = Literal["logits", "embeddings"]
 FIELD = Scales((0.25, 1.0), (0.4, 1.6), torch.float64)  # larger ones, and a few huge gradients are all of some fields
 SAME = 1 - 1e-9  # explained: a multiple, but for rounding
 COARSE = 25  # values of a parameter looked at before the best one is refined
-WORTH = 0.01  # that a second term has to explain
+WORTH = 0.01  # that a loss, or the second one of a mixture, has to explain
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Likeness:
 def nearest(expression: Expression, num_classes: int, input_: Input) -> list[Likeness]:
     """The nearest of the library, of the families, and the nearest mixture where it explains a hundredth more.
 
-    Of the library first those with the same field, then the nearest other. Empty where the loss has no finite field.
+    Of the library first those with the same field, then the nearest other. Who explains less than a hundredth is left
+    out: empty for a loss like no other, or without a finite field.
     """
     field = _field(expression, num_classes, input_)
     if field is None:
@@ -79,11 +80,11 @@ def nearest(expression: Expression, num_classes: int, input_: Input) -> list[Lik
         (_fitted(family, field, num_classes, input_) for family in FAMILIES[input_]), key=lambda row: -row.explained
     )
     found = singles + [row for row in families[:1] if not (row.is_same and same)]
-    if any(row.is_same for row in found):
-        return found
-    mixture = _mixture(field, known, input_)
-    alone = max((row.explained for row in found), default=0.0)
-    return found + ([mixture] if mixture and mixture.explained > alone + WORTH else [])
+    if not same and not any(row.is_same for row in families):
+        mixture = _mixture(field, known, input_)
+        alone = max((row.explained for row in found), default=0.0)
+        found += [mixture] if mixture and mixture.explained > alone + WORTH else []
+    return [row for row in found if row.explained > WORTH]
 
 
 def _field(expression: Expression, num_classes: int, input_: Input) -> np.ndarray | None:

@@ -9,10 +9,12 @@ from scipy import optimize
 from torch import Tensor
 
 from evoloss.parts import names, substitute
-from evoloss.risk import one_hot
+from evoloss.risk import FARTHEST, one_hot
 from evoloss.subject import LINE_POINTS, TIED, UNIT, Subject, share_text
 from evoloss.syntax import Node
 from evoloss.verdicts import RELATIVE, Answer, is_bounded, shown, vector
+
+SUNK = 1e-4  # of the way from no opinion to a risk that logits only approach as they grow
 
 
 def optimum(subject: Subject) -> Answer:
@@ -205,9 +207,26 @@ def _miscalibrated(subject: Subject, shares: Tensor, best: Tensor, risk: float) 
     if p[0] < p[rival] - TIED and exchanged > risk + margin:
         lower = f"the least expected loss found is {shown(risk, 6)}, at p = {vector(p)}"
         return f"{target} {lower}; with the likelier class in front it is {shown(exchanged, 6)}"
+    if subject.risk.sees_z and (sunk := _sunk(subject, shares, torch.stack([best, swapped]), risk)):
+        return f"{target} the expected loss sinks to {sunk}"
     if abs(p[0] - p[rival]) < TIED and equal <= risk + 1e-12 * (1 + abs(risk)):
         lowest = f"{target} the least expected loss found is {shown(equal, 6)}"
         return f"{lowest}, where two classes tie: p = {vector(tied.softmax(0))}"
+    return ""
+
+
+def _sunk(subject: Subject, shares: Tensor, logits: Tensor, risk: float) -> str:
+    """Where all logits together lower the risk without end, and it no longer matters which of two classes is on top.
+
+    Both predictions are logits [2, K], the better one first.
+    """
+    with torch.no_grad():
+        start = float(subject.risk.risks(torch.zeros_like(shares)[None], shares[None])[0])
+        for shift in (FARTHEST, -FARTHEST):
+            better, worse = subject.risk.risks(logits + shift, shares.repeat(2, 1)).tolist()
+            if better < risk and worse - better < SUNK * (start - better):
+                ends = f"{shown(better)} as {shift:+g} is added to all logits"
+                return f"{ends}, and to {shown(worse)} with the likeliest class below another"
     return ""
 
 

@@ -15,6 +15,7 @@ import sympy
 
 from evoloss import intervals
 from evoloss.intervals import PROBABILITY, UndecidedError
+from evoloss.operators import OPERATORS
 from evoloss.syntax import Node
 
 NEAR = (1e-3, 1e-6, 1e-12, 1e-24, 1e-48)  # how near to an end of its domain a divergent formula is shown
@@ -59,7 +60,10 @@ def to_sympy(node: Node, symbols: Mapping[str, Any]) -> Any:
     if isinstance(node, float):
         return sympy.Rational(repr(node))
     name, *children = node
-    return _SYMPY[name](*(to_sympy(child, symbols) for child in children))
+    function = _OWN.get(name) or getattr(sympy, OPERATORS[name].sympy, None)
+    if function is None:
+        raise UndecidedError(f"the function {name}")
+    return function(*(to_sympy(child, symbols) for child in children))
 
 
 def _symbol(name: str) -> Any:
@@ -271,26 +275,18 @@ CLAIMS: dict[str, Callable[..., Any]] = {
     "bounded slope": bounded_slope,
 }
 
-_SYMPY: dict[str, Callable[..., Any]] = {
+# Where sympy's function of that name is none of intervals', or knows too little of signs.
+_OWN: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "pow": lambda a, b: a**b,
     "neg": lambda a: -a,
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "sqrt": sympy.sqrt,
     "abs": _abs,
     "sign": _sign,
-    "sin": sympy.sin,
-    "cos": sympy.cos,
-    "tan": sympy.tan,
-    "tanh": sympy.tanh,
     "sigmoid": intervals.sigmoid,
     "softplus": intervals.softplus,
     "relu": lambda a: _extreme(larger=True)(a, sympy.S.Zero),
-    "erf": sympy.erf,
     "min": _extreme(larger=False),
     "max": _extreme(larger=True),
 }

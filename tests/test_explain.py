@@ -44,10 +44,10 @@ def test_latex(ngl):
 
 
 def test_a_loss_that_meets_distances_is_not_claimed_to_be_anything(prover):
-    explanation = explain(Expression.parse("cls(y*d**p)"), 5, prover)
+    explanation = explain(Expression.parse("cls(-d*y*log(p))"), 5, prover)
     assert explanation.places == ()
     assert explanation.initial_length is None
-    assert explanation.mixed == ("cls(y*d**p)",)
+    assert explanation.mixed == ("cls(-d*y*log(p))",)
     assert {row.verdict for row in explanation.findings if row.property != "symmetric over classes"} == {
         "does not apply"
     }

@@ -2,11 +2,14 @@ import math
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import evaluate, fields, short_number
 
-from evoloss.proofs import CLAIMS, Question, ask
+from evoloss.intervals import sigmoid, softplus
+from evoloss.operators import OPERATORS
+from evoloss.proofs import CLAIMS, Question, ask, to_sympy
 from evoloss.syntax import read
 
 UNIT, RAY, REALS = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
@@ -167,3 +170,14 @@ def _of_p(node):
     if isinstance(node, tuple):
         return (node[0], *map(_of_p, node[1:]))
     return {"y": 1.0, "z": ("sub", "p", 0.5), "d": ("mul", 3.0, "p"), "K": 4.0}.get(node, node)
+
+
+@pytest.mark.parametrize("row", OPERATORS.values(), ids=lambda row: row.name)
+def test_every_operator_means_what_it_does(row):
+    """At a point, by sympy and by numpy."""
+    node = (row.name, *("p", ("add", "p", 0.25))[: row.arity])
+    symbol = sympy.Symbol("p", positive=True)
+    written = to_sympy(node, {"p": symbol}).replace(sigmoid, lambda x: 1 / (1 + sympy.exp(-x)))
+    written = written.replace(softplus, lambda x: sympy.log(1 + sympy.exp(x)))
+    (expected,), _ = evaluate(node, {"p": np.array([0.375])})
+    assert float(written.subs(symbol, sympy.Rational(3, 8))) == pytest.approx(expected)

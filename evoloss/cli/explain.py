@@ -118,7 +118,7 @@ def _print(explanation: "Explanation") -> None:
         print(f"does not apply ({reason}): {', '.join(names)}")
     print()
     if not explanation.likenesses:
-        print("like no known loss: its gradient is 0 or not finite on the probes")
+        print("like no known loss")
         return
     print_table(
         ("gradient by", "explained", "by", "formula"),
