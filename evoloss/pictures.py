@@ -19,7 +19,7 @@ from matplotlib.ticker import StrMethodFormatter
 from PIL import Image
 
 if TYPE_CHECKING:
-    from evoloss.curves import Curve
+    from evoloss.analysis.curves import Curve
 
 BINS = 100
 TSNE_POINTS = 1000

@@ -46,7 +46,7 @@ def committed_run():
 @pytest.fixture(scope="session")
 def prover():
     """One process for the proofs of all tests."""
-    from evoloss.prover import Prover
+    from evoloss.analysis.prover import Prover
 
     with Prover(seconds=20) as process:
         yield process

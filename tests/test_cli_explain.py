@@ -52,7 +52,7 @@ def test_a_name_as_latex(run_cli):
     ],
 )
 def test_mistakes_are_one_line(run_cli, monkeypatch, arguments, code, message):
-    monkeypatch.setattr("evoloss.prover.Prover.__enter__", lambda _: pytest.fail("began to prove"))
+    monkeypatch.setattr("evoloss.analysis.prover.Prover.__enter__", lambda _: pytest.fail("began to prove"))
     found, out, err = run_cli("explain", *arguments)
     assert (found, out) == (code, "")
     assert message in err

@@ -11,7 +11,7 @@ from evoloss.errors import EvolossError
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
-    from evoloss.explain import Explanation
+    from evoloss.analysis.explain import Explanation
 
 MOST_CLASSES = 1000
 
@@ -25,8 +25,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say what a loss does: optimum, properties with proofs or counter-examples, the nearest known loss."""
+    from evoloss.analysis.prover import Prover
     from evoloss.formula import find
-    from evoloss.prover import Prover
 
     if as_latex and as_json:
         raise EvolossError("--latex and --json exclude each other: choose one")
@@ -42,7 +42,7 @@ def explain(
     with Prover(seconds) as prover:
         import torch
 
-        from evoloss import explain as explaining
+        from evoloss.analysis import explain as explaining
 
         torch.set_num_threads(1)
         explanation = explaining.explain(formula.expression, classes, prover)
@@ -71,7 +71,7 @@ def _check_file(plot: Path | None) -> None:
 
 
 def _print(explanation: "Explanation") -> None:
-    from evoloss.explain import share_of
+    from evoloss.analysis.explain import share_of
 
     print(f"{explanation.expression}, {explanation.num_classes} classes")
     if list(explanation.parts.values()) != [explanation.expression.text]:

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from rows import sized
 from strategies import scalars
 
+from evoloss.analysis.parts import split, substitute
 from evoloss.baselines import BASELINES
 from evoloss.expression import Expression
 from evoloss.lower import Loss
-from evoloss.parts import split, substitute
 from evoloss.syntax import read, write
 
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import evaluate, fields, short_number
 
-from evoloss import intervals, proofs
-from evoloss.intervals import PROBABILITY as P
-from evoloss.intervals import UndecidedError, enclosure, holds, hull
+from evoloss.analysis import intervals, proofs
+from evoloss.analysis.intervals import PROBABILITY as P
+from evoloss.analysis.intervals import UndecidedError, enclosure, holds, hull
+from evoloss.analysis.parts import names
 from evoloss.operators import FUNCTIONS
-from evoloss.parts import names
 
 Z = sympy.Symbol("z", real=True)
 REALS = (-math.inf, math.inf)

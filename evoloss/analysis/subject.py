@@ -9,12 +9,12 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from evoloss.parts import Part, names, substitute
+from evoloss.analysis.parts import Part, names, substitute
+from evoloss.analysis.prover import Prover
+from evoloss.analysis.risk import Minima, Risk, above_floor, line, one_hot, perfect
+from evoloss.analysis.verdicts import RELATIVE, Answer
 from evoloss.probes import Scales, probes
-from evoloss.prover import Prover
-from evoloss.risk import Minima, Risk, above_floor, line, one_hot, perfect
 from evoloss.syntax import Node
-from evoloss.verdicts import RELATIVE, Answer
 
 UNIT = (0.0, 1.0)
 REALS = (-float("inf"), float("inf"))

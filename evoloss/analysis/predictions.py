@@ -8,11 +8,11 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from evoloss.parts import names, substitute
-from evoloss.risk import FARTHEST, one_hot
-from evoloss.subject import LINE_POINTS, TIED, UNIT, Subject, share_text
+from evoloss.analysis.parts import names, substitute
+from evoloss.analysis.risk import FARTHEST, one_hot
+from evoloss.analysis.subject import LINE_POINTS, TIED, UNIT, Subject, share_text
+from evoloss.analysis.verdicts import RELATIVE, Answer, is_bounded, shown, vector
 from evoloss.syntax import Node
-from evoloss.verdicts import RELATIVE, Answer, is_bounded, shown, vector
 
 SUNK = 1e-4  # of the way from no opinion to a risk that logits only approach as they grow
 

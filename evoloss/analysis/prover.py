@@ -19,7 +19,7 @@ from evoloss.syntax import Node
 SECONDS = 10.0  # for one question
 MOST_LATE = 3  # questions that take longer; then nothing more is asked
 START_SECONDS = 120.0  # to import sympy, on a busy machine
-_SERVE = "from evoloss.prover import serve; serve()"
+_SERVE = "from evoloss.analysis.prover import serve; serve()"
 
 Domain = Mapping[str, tuple[float, float]]
 
@@ -102,7 +102,7 @@ def _forward(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str]") 
 
 def serve() -> None:
     """Answer questions from standard input, to its end."""
-    from evoloss import proofs
+    from evoloss.analysis import proofs
 
     print("ready", flush=True)
     for line in sys.stdin:

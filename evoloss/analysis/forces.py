@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from evoloss.distances import RAY, Distances
+from evoloss.analysis.distances import RAY, Distances
+from evoloss.analysis.verdicts import Answer, is_bounded, shown
 from evoloss.syntax import Node
-from evoloss.verdicts import Answer, is_bounded, shown
 
 
 def pulls(distances: Distances) -> Answer:

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from evoloss.curves import beside_references, by_distance, initial_length
-from evoloss.distances import Distances
+from evoloss.analysis.curves import beside_references, by_distance, initial_length
+from evoloss.analysis.distances import Distances
+from evoloss.analysis.nearest import Input, Likeness, nearest
+from evoloss.analysis.parts import Kind, split
+from evoloss.analysis.properties import Finding, findings
+from evoloss.analysis.prover import Prover
+from evoloss.analysis.risk import one_hot, perfect
+from evoloss.analysis.subject import Subject, share_text
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.nearest import Input, Likeness, nearest
-from evoloss.parts import Kind, split
-from evoloss.properties import Finding, findings
-from evoloss.prover import Prover
-from evoloss.risk import one_hot, perfect
-from evoloss.subject import Subject, share_text
 
 CUT = (-3.0, 8.0)  # of pictures, where losses and derivatives may be infinite
 WRONG = 1e-6  # p of the right class of a sample that is an outlier

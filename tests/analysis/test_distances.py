@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from evoloss.analysis.distances import NEAREST, POINTS, Distances
+from evoloss.analysis.parts import split
 from evoloss.baselines import BASELINES
-from evoloss.distances import NEAREST, POINTS, Distances
 from evoloss.expression import Expression
 from evoloss.layouts import FLOOR
-from evoloss.parts import split
 
 TEXTS = [row.expression for row in BASELINES.values() if row.family != "classification"]
 

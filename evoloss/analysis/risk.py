@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evoloss.analysis.parts import Part
 from evoloss.layouts import FLOOR, Batch
 from evoloss.lower import compile_node
-from evoloss.parts import Part
 
 STEPS = 400  # of Adam
 RATES = (0.3, 0.002)  # its first and last learning rate, of logits

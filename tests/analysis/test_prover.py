@@ -1,6 +1,6 @@
 import time
 
-from evoloss.prover import MOST_LATE, Prover
+from evoloss.analysis.prover import MOST_LATE, Prover
 from evoloss.syntax import read
 
 FALLS = ("falls", read("-log(p)")[1], {"p": (0.0, 1.0)}, "p")

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from evoloss.analysis.parts import Part, substitute
+from evoloss.analysis.prover import Prover
 from evoloss.layouts import FLOOR
 from evoloss.lower import compile_node
-from evoloss.parts import Part, substitute
-from evoloss.prover import Prover
 from evoloss.syntax import Node
 
 NEAREST, FARTHEST = FLOOR**0.5, 30.0

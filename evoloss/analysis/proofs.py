@@ -13,8 +13,8 @@ from typing import Any
 
 import sympy
 
-from evoloss import intervals
-from evoloss.intervals import PROBABILITY, UndecidedError
+from evoloss.analysis import intervals
+from evoloss.analysis.intervals import PROBABILITY, UndecidedError
 from evoloss.operators import OPERATORS
 from evoloss.syntax import Node
 

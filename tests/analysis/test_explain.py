@@ -3,11 +3,11 @@ import json
 import pytest
 from PIL import Image
 
+from evoloss.analysis.explain import _escaped, draw, explain, latex_table
+from evoloss.analysis.properties import PROPERTIES
 from evoloss.errors import EvolossError
-from evoloss.explain import _escaped, draw, explain, latex_table
 from evoloss.expression import Expression
 from evoloss.pictures import LOSS_COLORS
-from evoloss.properties import PROPERTIES
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evoloss import forces, predictions
-from evoloss.parts import Kind, Parts
-from evoloss.verdicts import Answer, Verdict
+from evoloss.analysis import forces, predictions
+from evoloss.analysis.parts import Kind, Parts
+from evoloss.analysis.verdicts import Answer, Verdict
 
 
 @dataclass(frozen=True)

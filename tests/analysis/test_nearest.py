@@ -1,9 +1,9 @@
 import pytest
 from rows import sized
 
+from evoloss.analysis.nearest import FAMILIES, nearest
 from evoloss.baselines import BASELINES
 from evoloss.expression import Expression
-from evoloss.nearest import FAMILIES, nearest
 
 
 def found(text, input_="logits", num_classes=10):

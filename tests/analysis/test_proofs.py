@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import evaluate, fields, short_number
 
-from evoloss.intervals import sigmoid, softplus
+from evoloss.analysis.intervals import sigmoid, softplus
+from evoloss.analysis.proofs import CLAIMS, Question, ask, to_sympy
 from evoloss.operators import OPERATORS
-from evoloss.proofs import CLAIMS, Question, ask, to_sympy
 from evoloss.syntax import read
 
 UNIT, RAY, REALS = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from rows import sized
 
+from evoloss.analysis.curves import initial_length
+from evoloss.analysis.parts import split
+from evoloss.analysis.risk import Risk, above_floor, line, one_hot, perfect
 from evoloss.baselines import BASELINES
-from evoloss.curves import initial_length
 from evoloss.expression import Expression
 from evoloss.layouts import FLOOR
 from evoloss.lower import Loss
-from evoloss.parts import split
-from evoloss.risk import Risk, above_floor, line, one_hot, perfect
 
 
 def risk(text, num_classes=10):

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from evoloss.analysis.curves import beside_references, by_distance
+from evoloss.analysis.distances import Distances
+from evoloss.analysis.parts import split
 from evoloss.baselines import BASELINES
-from evoloss.curves import beside_references, by_distance
-from evoloss.distances import Distances
 from evoloss.expression import Expression
-from evoloss.parts import split
 
 
 def test_cross_entropy_by_hand():

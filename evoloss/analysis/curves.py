@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evoloss.analysis.distances import Distances
+from evoloss.analysis.parts import split
+from evoloss.analysis.risk import Risk
 from evoloss.baselines import BASELINES
-from evoloss.distances import Distances
 from evoloss.expression import Expression
-from evoloss.parts import split
-from evoloss.risk import Risk
 
 SHARES = np.linspace(0.002, 0.998, 499)
 REFERENCES = ("ce", "ngl")

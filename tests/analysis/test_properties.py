@@ -3,13 +3,13 @@ import re
 import pytest
 import torch
 
+from evoloss.analysis.distances import Distances
+from evoloss.analysis.parts import split
+from evoloss.analysis.predictions import _miscalibrated
+from evoloss.analysis.properties import DISTANCES, LOGITS, PROPERTIES, findings
+from evoloss.analysis.subject import Subject, distributions, share_text
 from evoloss.baselines import BASELINES
-from evoloss.distances import Distances
 from evoloss.expression import Expression
-from evoloss.parts import split
-from evoloss.predictions import _miscalibrated
-from evoloss.properties import DISTANCES, LOGITS, PROPERTIES, findings
-from evoloss.subject import Subject, distributions, share_text
 
 P, C, R = "proved", "checked", "refuted"
 COLUMNS = ("monotone", "bounded", "bounded gradient", "shift-invariant", "proper", "calibrated", "noise-robust")
