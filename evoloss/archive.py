@@ -16,6 +16,7 @@ from evoloss.batches import batched
 from evoloss.records import (
     Batch,
     Candidate,
+    Cost,
     DataSpec,
     Evaluation,
     Generation,
@@ -60,11 +61,11 @@ _UPSERT = (
 class Archive:
     """All evaluations, candidates, generations and contests of one run."""
 
-    def __init__(self, path: Path, data: DataSpec) -> None:
+    def __init__(self, path: Path, data: DataSpec, read_only: bool = False) -> None:
         """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
         self.data = data
         self.path = path
-        self._connection = evaluations.connect(path, ARCHIVE)
+        self._connection = evaluations.connect(path, ARCHIVE, read_only)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
@@ -111,6 +112,13 @@ class Archive:
         query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"
         count, seconds = self._connection.execute(query).fetchone()
         return count, seconds
+
+    def costs(self) -> list[Cost]:
+        """What was done and what it took: screens, trainings, and trainings that opened the test split."""
+        query = """
+            SELECT task, test_score IS NOT NULL, COUNT(*), TOTAL(seconds) FROM evaluations GROUP BY 1, 2 ORDER BY 1, 2
+        """
+        return [Cost(task, bool(test), *spent) for task, test, *spent in self._connection.execute(query)]
 
     # Generations
 

@@ -41,6 +41,18 @@ def in_use(directory: Path) -> Iterator[None]:
         yield
 
 
+def is_in_use(directory: Path) -> bool:
+    """Whether a process of this machine is working on it."""
+    try:
+        with (directory / ".lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock was ever made, or the file system has none
+        return False
+    return False
+
+
 def check_version(directory: Path, made_by: str) -> None:
     """Raise `EvolossError` unless this is the evoloss that made the directory."""
     if made_by != version("evoloss"):
