@@ -5,6 +5,7 @@ ends, so that a run cut off inside a generation starts that generation again and
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, fields
@@ -156,6 +157,11 @@ class Archive:
         """
         query = f"SELECT {', '.join(_COLUMNS)} FROM candidates WHERE rowid IN ({_LEADERS}) ORDER BY rowid"
         return [_candidate(row) for row in self._connection.execute(query, (count,))]
+
+    def rejections(self) -> Counter[str]:
+        """How many candidates each screen has refused."""
+        query = "SELECT detail FROM candidates WHERE status = 'rejected'"
+        return Counter(detail.partition(":")[0] for (detail,) in self._connection.execute(query))
 
     # Contests
 

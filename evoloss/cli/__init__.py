@@ -30,6 +30,7 @@ _COMMANDS = (
     compare.compare,
     compare.evaluate,
     report.report,
+    report.watch,
     reproduce.reproduce,
     listings.baselines,
     listings.spaces,
