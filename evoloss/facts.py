@@ -130,4 +130,3 @@ def _environment(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):  # a page without it is better than none
         return {}
     return found if isinstance(found, dict) else {}
-

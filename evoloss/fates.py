@@ -10,17 +10,18 @@ SCREENS = {
     "finite": "value or gradient not finite",
     "flat": "no gradient",
     "learns": "no model learns from it",
-    "sign": "wrong sign: takes part negated",
+    "sign": "wrong sign, takes part negated",
 }
 
 
 @dataclass(frozen=True)
 class Fate:
-    """One way to end: at which stage, of what, how many."""
+    """One way to end: at which stage, of what, how many; `alive` for losses that have a score."""
 
     stage: str
     cause: str
     count: int
+    alive: bool = False
 
 
 def fates(candidates: Sequence[Candidate], generations: Iterable[Generation]) -> list[Fate]:
@@ -29,18 +30,22 @@ def fates(candidates: Sequence[Candidate], generations: Iterable[Generation]) ->
     What has no canonical form, or sees no prediction or no target, is not kept: its number is what the generations
     have rejected less what was kept of it.
     """
-    ended = Counter(_fate(candidate) for candidate in candidates)
+    last = max((candidate.rung for candidate in candidates), default=-1)
+    ended = Counter(_fate(candidate, last) for candidate in candidates)
     kept = sum(count for (stage, cause), count in ended.items() if stage == "screens" and cause != SCREENS["sign"])
     lost = sum(row.rejected for row in generations) - kept
     if lost > 0:
         ended["grammar", "no canonical form, no prediction or no target"] = lost
-    ordered = sorted(ended.items(), key=lambda item: (_STAGES.index(item[0][0].partition(" ")[0]), item[0][0], -item[1]))
-    return [Fate(stage, cause, count) for (stage, cause), count in ordered]
+    ordered = sorted(
+        ended.items(), key=lambda item: (_STAGES.index(item[0][0].partition(" ")[0]), item[0][0], -item[1])
+    )
+    return [Fate(stage, cause, count, cause in _ALIVE) for (stage, cause), count in ordered]
 
 
-def _fate(candidate: Candidate) -> tuple[str, str]:
+def _fate(candidate: Candidate, last: int) -> tuple[str, str]:
     if candidate.status is Status.OK:
-        return (f"rung {candidate.rung + 1}", "went no further") if candidate.rung >= 0 else ("screens", "not trained")
+        end = _ALIVE[candidate.rung == last]
+        return (f"rung {candidate.rung + 1}", end) if candidate.rung >= 0 else ("screens", "not trained")
     if candidate.status is Status.DUPLICATE:
         same = "the same scores as a known loss" if candidate.scores else "the same gradients as a known loss"
         return "duplicates", same
@@ -51,3 +56,4 @@ def _fate(candidate: Candidate) -> tuple[str, str]:
 
 
 _STAGES = ("grammar", "screens", "duplicates", "rung")
+_ALIVE = ("went no further", "was trained at the last rung")

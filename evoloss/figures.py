@@ -27,11 +27,12 @@ TONES = {"better": GOOD, "worse": BAD}
 PROBABILITIES = [0.002, 0.005, *(place / 100 for place in range(1, 100)), 0.995, 0.998]
 DISTANCES = [place / 10 for place in range(1, 201)]
 HOVER_WIDTH = 44  # characters: a hover has to fit on a phone
+AXIS_WIDTH = 24  # and beside an axis there is less room
 
 
-def shown(text: str) -> str:
+def shown(text: str, width: int = HOVER_WIDTH) -> str:
     """A text as plotly shows it literally, folded."""
-    return "<br>".join(html.escape(part, quote=False) for part in textwrap.wrap(text, HOVER_WIDTH) or [""])
+    return "<br>".join(html.escape(part, quote=False) for part in textwrap.wrap(text, width) or [""])
 
 
 def name_of(row: Row) -> str:
@@ -56,13 +57,17 @@ def pareto(facts: Facts) -> Figure | None:
     ]
     if facts.front:
         dots = [_dot(row) for row in facts.front]
-        traces.append(_dots("Pareto front", dots, BEST, 10) | {"mode": "lines+markers", "line": _line(BEST, shape="hv")})
-    scores = [row["fitness"] for row in [*facts.front, *facts.hall] if row["fitness"] is not None]
-    low = min([*scores, *(row["fitness"] for row in facts.baselines if row["name"] in ("ce", "ngl") and row["fitness"])])
-    return _figure(traces, "complexity (cost of all nodes)", measure(facts), y={"range": _around(low, max(scores))})
+        traces.append(
+            _dots("Pareto front", dots, BEST, 10) | {"mode": "lines+markers", "line": _line(BEST, shape="hv")}
+        )
+    known_losses = [row for row in facts.baselines if row["name"] in ("ce", "ngl")]
+    best = [row for row in facts.hall if row["rank"] <= facts.config.top]
+    scores = [row["fitness"] for row in [*facts.front, *best, *known_losses] if row["fitness"] is not None]
+    y = {"range": _around(min(scores), max(scores))} if scores else {}
+    return _figure(traces, "complexity (cost of all nodes)", measure(facts), y=y)
 
 
-def _cloud(candidates: Sequence[Candidate], known: set[str]) -> list[tuple[float, float, str]]:
+def _cloud(candidates: Sequence[Candidate], known: set[str]) -> list[tuple[float, float | None, str]]:
     living = [c for c in candidates if c.fitness is not None]
     last = max((c.rung for c in living), default=0)
     ranking = Ranking(living)
@@ -171,13 +176,13 @@ def family_tree(facts: Facts) -> Figure | None:
             if parent in tree:
                 x += [tree[parent].generation, child.generation, None]
                 y += [lanes[parent], lanes[child.key], None]
-    edges = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": _line(EVEN), "hoverinfo": "skip"}
+    edges = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": _line(EVEN, width=1), "hoverinfo": "skip"}
     bred = [c for c in tree.values() if not c.name and c.key != winner["key"]]
     groups = [("seed", [c for c in tree.values() if c.name], CE, "diamond"), ("ancestor", bred, OTHER, "circle")]
     groups.append(("best loss", [tree[winner["key"]]], BEST, "star"))
     traces = [edges | {"showlegend": False}] + [
         _dots(name, [_ancestor(c, lanes) for c in members], color, 12, symbol=symbol)
-        | {"mode": "markers+text", "text": [shown(c.name) for c in members], "textposition": "top center"}
+        | {"mode": "markers+text", "text": [shown(c.name) for c in members], "textposition": "top right"}
         for name, members, color, symbol in groups
         if members
     ]
@@ -194,9 +199,8 @@ def ends(facts: Facts) -> Figure | None:
     found = fates(facts.candidates, facts.generations)[::-1]
     if not found:
         return None
-    colors = [BEST if fate.stage.startswith("rung") and fate.cause == "went no further" else BAD for fate in found]
-    colors = [EVEN if fate.stage == "duplicates" else color for fate, color in zip(found, colors, strict=True)]
-    names = [shown(f"{fate.stage}: {fate.cause}") for fate in found]
+    colors = [BEST if fate.alive else EVEN if fate.stage == "duplicates" else BAD for fate in found]
+    names = [shown(f"{fate.stage}: {fate.cause}", AXIS_WIDTH) for fate in found]
     bar = {"type": "bar", "orientation": "h", "x": [fate.count for fate in found], "y": names, "showlegend": False}
     bar |= {"text": [f"{fate.count:,}" for fate in found], "textposition": "auto", "marker": {"color": colors}}
     return _figure([bar | {"hoverinfo": "x"}], "formulas", "", height=60 + 34 * len(found))
@@ -241,11 +245,13 @@ def _forest(places: Sequence[tuple[str, Row, str]]) -> Figure:
     """Differences with their 95 % intervals, one a line, the first at the top."""
     traces = []
     for words, color in (("better", GOOD), ("worse", BAD), ("not distinguishable", EVEN)):
-        chosen = [(name, row, prefix) for name, row, prefix in places if TONES.get(row[f"{prefix}verdict"], EVEN) == color]
+        chosen = [
+            (name, row, prefix) for name, row, prefix in places if TONES.get(row[f"{prefix}verdict"], EVEN) == color
+        ]
         gaps = [tuple(row[f"{prefix}delta_ce{end}"] for end in ("", "_low", "_high")) for _, row, prefix in chosen]
         hover = [
-            f"{shown(row['expression'])}<br><b>{mean:+.4f} [{low:+.4f}, {high:+.4f}]: {shown(row[f'{prefix}verdict'])}</b>"
-            for (_, row, prefix), (mean, low, high) in zip(chosen, gaps, strict=True)
+            f"{shown(row['expression'])}<br><b>{mean:+.4f} [{low:+.4f}, {high:+.4f}]: {words}</b>"
+            for (_, row, _), (mean, low, high) in zip(chosen, gaps, strict=True)
         ]
         dots = [(mean, name, text) for (name, _, _), (mean, _, _), text in zip(chosen, gaps, hover, strict=True)]
         error = {"type": "data", "symmetric": False, "array": [high - mean for mean, _, high in gaps], "color": color}
@@ -254,8 +260,12 @@ def _forest(places: Sequence[tuple[str, Row, str]]) -> Figure:
             traces.append(_dots(words, dots, color, 10, symbol="square") | {"error_x": error})
     order = [name for name, _, _ in places][::-1]
     y = {"categoryorder": "array", "categoryarray": order, "type": "category"}
+    ends = [(row[f"{prefix}delta_ce_low"], row[f"{prefix}delta_ce_high"]) for _, row, prefix in places]
+    high = max(0.002, *(high for _, high in ends))
+    low = max(min(low for low, _ in ends), -3 * high)  # the far worse ones would press the others together
     line = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": _line(CE, dash="dash")}
-    figure = _figure(traces, "minus cross-entropy", "", y=y, height=110 + 30 * len(order))
+    x = {"range": [low - 0.1 * (high - low), high + 0.1 * (high - low)]}
+    figure = _figure(traces, "minus cross-entropy", "", x=x, y=y, height=130 + 30 * len(order))
     figure["layout"]["shapes"] = [line]
     return figure
 
@@ -276,7 +286,7 @@ def _figure(
 
 
 def _line(color: str, **changes: Any) -> Figure:
-    return {"color": color, "width": 2, **changes}
+    return {"color": color, "width": 2} | changes
 
 
 def _curve_of(name: str, x: Sequence[float], y: Sequence[float | None], color: str, **line: Any) -> Figure:

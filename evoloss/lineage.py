@@ -33,7 +33,11 @@ def lanes(tree: Mapping[str, Candidate], key: str) -> dict[str, int]:
             continue
         since = tree[line[-1]].generation
         lane = min(
-            (lane for lane in range(near - len(tree), near + len(tree) + 1) if _free(taken.get(lane, []), since, until)),
+            (
+                lane
+                for lane in range(near - len(tree), near + len(tree) + 1)
+                if _free(taken.get(lane, []), since, until)
+            ),
             key=lambda lane: (abs(lane - near), -lane),
         )
         taken.setdefault(lane, []).append((since, until))

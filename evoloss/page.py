@@ -107,7 +107,9 @@ def _notes(facts: Facts) -> dict[str, str]:
     ceiling = noise_ceiling(home, sum(j.gap is not None for j in home), seeds) if seeds else None
     parts = [f"Means over {', '.join(regimes)}." for regimes in [together(facts.judged)] if home and regimes]
     if ceiling is not None:
-        parts.append(f"By luck alone the best of so many losses, all equal to cross-entropy, would show {ceiling:+.4f}.")
+        parts.append(
+            f"By luck alone the best of so many losses, all equal to cross-entropy, would show {ceiling:+.4f}."
+        )
     if any(j.standing.at_edge for j in home):
         edge = ", ".join(j.standing.name or j.standing.expression for j in home if j.standing.at_edge)
         parts.append(f"At the edge of the sweep, where a wider one might do better: {edge}.")
@@ -117,8 +119,8 @@ def _notes(facts: Facts) -> dict[str, str]:
     if met:
         known, twins = (sum(getattr(row, part) for row in facts.generations) for part in ("cached", "duplicates"))
         notes["formulas"] = (
-            f"{met:,} different formulas were screened. {twins:,} had the gradients, or on three seeds the scores, of a "
-            f"loss that was known; {known:,} times a formula was bred that had been met before and cost nothing."
+            f"{met:,} different formulas were screened. {twins:,} had the gradients, or on three seeds the scores, of "
+            f"a loss that was known; {known:,} times a formula was bred that had been met before and cost nothing."
         )
     return notes
 

@@ -222,7 +222,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Cost:
-    """How many evaluations of one kind there were, and their core-seconds; `test` tells those that saw the test split."""
+    """How many evaluations of one kind there were, and their core-seconds; `test` for those that saw the test split."""
 
     task: Task
     test: bool

@@ -66,12 +66,24 @@ def _playoff(facts: Facts) -> Table | None:
 def _regimes(facts: Facts) -> Table | None:
     rows = [row for row in facts.finalists if any(row[f"{name}_verdict"] for name in UNSEEN)]
     shown = [name for name in UNSEEN if any(row[f"{name}_verdict"] for row in rows)]
-    columns = [*_LOSS, _gap("", "as searched"), *(_gap(f"{name}_", f"other {name}") for name in shown)]
+    places = [("", "as searched"), *((f"{name}_", f"other {name}") for name in shown)]
+    pairs = [(_gap(prefix, title), _text("verdict", f"{prefix}verdict")) for prefix, title in places]
+    columns = [_LOSS[0], *(column for pair in pairs for column in pair), _LOSS[1]]
     return _table(columns, [row for row in rows if row["verdict"] != "reference"])
 
 
 def _generations(facts: Facts) -> Table | None:
-    titles = ("generation", "trained", "known already", "duplicates", "rejected", "diverged", "best", "seconds", "best loss")
+    titles = (
+        "generation",
+        "trained",
+        "known already",
+        "duplicates",
+        "rejected",
+        "diverged",
+        "best",
+        "seconds",
+        "best loss",
+    )
     rows = [
         [
             *(Cell(str(number), number) for number in (row.generation, row.evaluated, row.cached, row.duplicates)),
@@ -88,7 +100,11 @@ def _generations(facts: Facts) -> Table | None:
 def _ancestors(facts: Facts) -> Table | None:
     tree = lineage.ancestors(facts.candidates, facts.winner["key"]) if facts.winner else {}
     rows = [_ancestor(candidate, tree) for candidate in tree.values()]
-    return Table(["generation", "name", "loss", "score", "parents"], rows, [True, False, False, True, False]) if rows else None
+    return (
+        Table(["generation", "name", "loss", "score", "parents"], rows, [True, False, False, True, False])
+        if rows
+        else None
+    )
 
 
 def _ancestor(candidate: Candidate, tree: dict[str, Candidate]) -> list[Cell]:
@@ -104,7 +120,10 @@ def _ancestor(candidate: Candidate, tree: dict[str, Candidate]) -> list[Cell]:
 
 def _ends(facts: Facts) -> Table | None:
     found = fates(facts.candidates, facts.generations) if facts.candidates else []
-    rows = [[Cell(fate.stage, fate.stage), Cell(fate.cause, fate.cause), Cell(f"{fate.count:,}", fate.count)] for fate in found]
+    rows = [
+        [Cell(fate.stage, fate.stage), Cell(fate.cause, fate.cause), Cell(f"{fate.count:,}", fate.count)]
+        for fate in found
+    ]
     return Table(["stage", "of what", "formulas"], rows, [False, False, True]) if rows else None
 
 
@@ -112,7 +131,9 @@ def _costs(facts: Facts) -> Table | None:
     rows = [_cost(cost) for cost in facts.costs]
     seconds = sum(row.seconds for row in facts.generations)
     count = len(facts.generations)
-    rows.append([Cell("generations, by the clock"), Cell(f"{count:,}", count), Cell(duration(seconds), seconds), Cell()])
+    rows.append(
+        [Cell("generations, by the clock"), Cell(f"{count:,}", count), Cell(duration(seconds), seconds), Cell()]
+    )
     return Table(["what", "how many", "time", "each"], rows, [False, True, True, True])
 
 
@@ -133,7 +154,9 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], lead: tuple[str, list
     cells = [[column.cell(row) for column in columns] for row in rows]
     titles, numeric = [column.title for column in columns], [column.numeric for column in columns]
     if lead:
-        return Table([lead[0], *titles], [[first, *rest] for first, rest in zip(lead[1], cells, strict=True)], [False, *numeric])
+        return Table(
+            [lead[0], *titles], [[first, *rest] for first, rest in zip(lead[1], cells, strict=True)], [False, *numeric]
+        )
     return Table(titles, cells, numeric)
 
 
@@ -150,12 +173,11 @@ def _text(title: str, name: str) -> Column:
 
 
 def _gap(prefix: str, title: str) -> Column:
-    """A difference to cross-entropy with its interval and verdict."""
+    """A difference to cross-entropy with its interval."""
 
     def cell(row: Row) -> Cell:
         mean, low, high = (row[f"{prefix}delta_ce{end}"] for end in ("", "_low", "_high"))
-        word = row[f"{prefix}verdict"] or ""
-        return Cell(word, None) if mean is None else Cell(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] {word}", mean)
+        return Cell() if mean is None else Cell(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]", mean)
 
     return Column(title, cell)
 
@@ -174,8 +196,13 @@ _LOSS = (
     Column("loss", lambda row: Cell(name_of(row), row["rank"] if not row["name"] else 1e6), numeric=False),
     Column("formula", lambda row: Cell(formula=row["expression"], sort=row["complexity"]), numeric=False),
 )
-_RESULT = (_tested(), _gap("", "minus cross-entropy"), _number("p (Holm)", "p_holm", "{:.2g}"))
-_STANDING = (_LOSS[1], _number("fitness", "fitness"), *_RESULT)
+_RESULT = (
+    _tested(),
+    _gap("", "minus cross-entropy"),
+    _number("p (Holm)", "p_holm", "{:.2g}"),
+    _text("verdict", "verdict"),
+)
+_STANDING = (*_RESULT, _number("fitness", "fitness"), _LOSS[1])
 _HALL = (
     _number("rank", "rank", "{}"),
     _text("name", "name"),
@@ -189,8 +216,13 @@ _HALL = (
     _number("scale", "scale", "{:.3g}"),
     _number("generation", "generation", "{}"),
 )
-_FRONT = (_number("complexity", "complexity", "{}"), *_LOSS, _number("fitness", "fitness"), _number("seeds", "n_seeds", "{}"))
-_PLAYOFF = (*_LOSS, *_RESULT, _number("seeds", "test_n", "{}"), _number("rate", "lr", "{:g}"))
+_FRONT = (
+    _number("complexity", "complexity", "{}"),
+    *_LOSS,
+    _number("fitness", "fitness"),
+    _number("seeds", "n_seeds", "{}"),
+)
+_PLAYOFF = (_LOSS[0], *_RESULT, _number("seeds", "test_n", "{}"), _number("rate", "lr", "{:g}"), _LOSS[1])
 _WORK = {
     ("screen", False): "screens, without a training (core time)",
     ("train", False): "trainings: the search, and the sweeps of the playoff (core time)",

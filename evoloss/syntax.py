@@ -254,14 +254,14 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Style:
-    """How formulas are set: a format string for each function and reduction, a text for each variable.
+    """How formulas are set: each function and reduction from its arguments, a variable from none.
 
-    `number` sets a number from its digits and its power of ten, which is empty for most; `bracket` is a format string.
+    `number` sets a number from its digits and its power of ten, which is empty for most.
     """
 
-    words: Mapping[str, str]
+    words: Mapping[str, Callable[..., str]]
     number: Callable[[str, str], str]
-    bracket: str
+    bracket: Callable[[str], str]
 
 
 def typeset(node: Node, style: Style) -> str:
@@ -271,26 +271,26 @@ def typeset(node: Node, style: Style) -> str:
 
 def _set(node: Node, style: Style) -> tuple[str, int]:
     if isinstance(node, str):
-        return style.words[node], _ATOM
+        return style.words[node](), _ATOM
     if isinstance(node, float):
         digits, _, power = _number(node).partition("e")
         return style.number(digits, str(int(power)) if power else ""), _ATOM if node >= 0 else _PRECEDENCE["neg"]
     name, *arguments = node
-    template = style.words[name]
+    word = style.words[name]
     if name not in _PRECEDENCE:
-        return template.format(*(typeset(argument, style) for argument in arguments)), _ATOM
+        return word(*(typeset(argument, style) for argument in arguments)), _ATOM
     mine = _PRECEDENCE[name]
     if name == "div":
-        return template.format(*(typeset(argument, style) for argument in arguments)), _PRECEDENCE["mul"]
+        return word(*(typeset(argument, style) for argument in arguments)), _PRECEDENCE["mul"]
     if name == "pow":
-        return template.format(_set_bracket(arguments[0], _ATOM, style), typeset(arguments[1], style)), mine
+        return word(_set_bracket(arguments[0], _ATOM, style), typeset(arguments[1], style)), mine
     sides = [_set_bracket(argument, mine + place, style) for place, argument in enumerate(arguments)]
-    return template.format(*sides), mine
+    return word(*sides), mine
 
 
 def _set_bracket(node: Node, at_least: int, style: Style) -> str:
     text, precedence = _set(node, style)
-    return text if precedence >= at_least else style.bracket.format(text)
+    return text if precedence >= at_least else style.bracket(text)
 
 
 def to_latex(node: Node) -> str:
@@ -299,7 +299,7 @@ def to_latex(node: Node) -> str:
 
 
 _LATEX = Style(
-    {name: row.latex for table in (OPERATORS, VARIABLES, REDUCTIONS) for name, row in table.items()},
+    {name: row.latex.format for table in (OPERATORS, VARIABLES, REDUCTIONS) for name, row in table.items()},
     lambda digits, power: rf"{digits} \cdot 10^{{{power}}}" if power else digits,
-    r"\left({}\right)",
+    r"\left({}\right)".format,
 )

@@ -58,7 +58,11 @@ def _beside_ce(facts: Facts, winner: Row) -> str:
     where = "over the regimes of the search" if facts.config.gains else "on the test split"
     count = f"{winner['test_n']} fresh seeds, after an equal sweep of learning rates, {where}"
     gap = f"{winner['delta_ce']:+.4f} [{winner['delta_ce_low']:+.4f}, {winner['delta_ce_high']:+.4f}]"
-    p = "" if winner["p_holm"] is None else f", p = {winner['p_holm']:.2g} after Holm's correction for {compared} losses"
+    p = (
+        ""
+        if winner["p_holm"] is None
+        else f", p = {winner['p_holm']:.2g} after Holm's correction for {compared} losses"
+    )
     best = f"the best of {evolved} evolved losses" if evolved > 1 else "the evolved loss"
     return (
         f"On {count}, {best} has an accuracy of {winner['test_acc']:.4f}. Minus cross-entropy that is {gap} "

@@ -28,6 +28,14 @@ const figures = () => JSON.parse(
   (_, value) => typeof value === "string" && /^--color-[a-z]+$/.test(value) ? color(value) : value,
 );
 
+const finger = matchMedia("(pointer: coarse)").matches;
+
+// These buttons and no others: the rest would send the figure elsewhere, or do nothing here.
+const settings = {
+  responsive: true, displaylogo: false, displayModeBar: !finger,
+  modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]],
+};
+
 function template() {
   const axis = {
     gridcolor: color("--color-rule"), zerolinecolor: color("--color-rule"), linecolor: color("--color-rule"),
@@ -36,21 +44,22 @@ function template() {
   return { layout: {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", xaxis: axis, yaxis: axis,
     font: { color: color("--color-ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
-    margin: { l: 8, r: 8, t: 8, b: 8 }, legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0 },
+    margin: { l: 8, r: 8, t: 36, b: 8 },
+    legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom" },
     hoverlabel: { align: "left", bgcolor: color("--color-card"), bordercolor: color("--color-muted"), font: { color: color("--color-ink") } },
     modebar: { color: color("--color-muted"), activecolor: color("--color-link"), bgcolor: "rgba(0,0,0,0)" },
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",  // a finger scrolls the page
+    dragmode: finger ? false : "zoom",  // a finger scrolls the page
   } };
 }
-
-const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 
 function draw() {
   const all = figures();
   const common = template();
   return Promise.all([...document.querySelectorAll("[data-figure]")].map(place => {
     const { data, layout } = all[place.dataset.figure];
-    return Plotly.react(place, data, { ...layout, template: common }, settings);
+    const entries = data.filter(trace => trace.showlegend !== false).length;
+    const height = layout.height + (place.clientWidth < 600 ? 14 * entries : 0);  // there the legend is a column
+    return Plotly.react(place, data, { ...layout, height, template: common }, settings);
   }));
 }
 
