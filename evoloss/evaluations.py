@@ -48,7 +48,7 @@ def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connecti
     file is something else, and leaves it as it is.
     """
     try:
-        connection = sqlite3.connect(_uri(path, read_only), PATIENCE, isolation_level=None, uri=True)
+        connection = sqlite3.connect(_uri(path) if read_only else path, PATIENCE, isolation_level=None, uri=read_only)
         try:
             _check(connection, path, kind, read_only)
             if not read_only:
@@ -62,12 +62,10 @@ def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connecti
     return connection
 
 
-def _uri(path: Path, read_only: bool) -> str:
-    """Without a write-ahead log nobody is writing: such a file is read without leaving a new log beside it."""
-    uri = path.absolute().as_uri()
-    if not read_only:
-        return uri
-    return f"{uri}?mode=ro" if path.with_name(f"{path.name}-wal").exists() else f"{uri}?mode=ro&immutable=1"
+def _uri(path: Path) -> str:
+    """To read a file. Without a write-ahead log nobody is writing: then no new log is left beside it."""
+    written = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro" + ("" if written else "&immutable=1")
 
 
 def _check(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bool) -> None:

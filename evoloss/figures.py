@@ -103,7 +103,7 @@ def generations(facts: Facts) -> Figure | None:
         traces.append(line | {"line": _line(EVEN, dash=dashes[place % len(dashes)])})
     seen = [value for row in rows for value in (row.best_fitness, row.ce_fitness, row.ngl_fitness) if value is not None]
     y = {"range": _around(min(seen), max(seen))} if seen else {}
-    return _figure(traces, "generation", measure(facts), y=y)
+    return _figure(traces, "generation", measure(facts), x=_whole(len(rows)), y=y)
 
 
 def loss_curve(facts: Facts) -> Figure | None:
@@ -186,7 +186,7 @@ def family_tree(facts: Facts) -> Figure | None:
         for name, members, color, symbol in groups
         if members
     ]
-    return _figure(traces, "generation", "", y={"visible": False})
+    return _figure(traces, "generation", "", x=_whole(tree[winner["key"]].generation), y={"visible": False})
 
 
 def _ancestor(candidate: Candidate, lanes: dict[str, int]) -> tuple[float, float, str]:
@@ -196,9 +196,9 @@ def _ancestor(candidate: Candidate, lanes: dict[str, int]) -> tuple[float, float
 
 def ends(facts: Facts) -> Figure | None:
     """Where candidates ended and of what."""
-    found = fates(facts.candidates, facts.generations)[::-1]
-    if not found:
+    if not facts.candidates:
         return None
+    found = fates(facts.candidates, facts.generations)[::-1]
     colors = [BEST if fate.alive else EVEN if fate.stage == "duplicates" else BAD for fate in found]
     names = [shown(f"{fate.stage}: {fate.cause}", AXIS_WIDTH) for fate in found]
     bar = {"type": "bar", "orientation": "h", "x": [fate.count for fate in found], "y": names, "showlegend": False}
@@ -217,7 +217,7 @@ def work(facts: Facts) -> Figure | None:
         | {"marker": {"color": color}}
         for name, part, color in (*parts, ("rejected", "rejected", BAD))
     ]
-    figure = _figure(traces, "generation", "formulas")
+    figure = _figure(traces, "generation", "formulas", x=_whole(len(rows)))
     figure["layout"]["barmode"] = "stack"
     return figure
 
@@ -301,6 +301,11 @@ def _dots(
     marker = {"color": color, "size": size, "symbol": symbol, "opacity": opacity}
     drawn = {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, "marker": marker}
     return drawn | {"hovertext": text, "hoverinfo": "text"}
+
+
+def _whole(count: int) -> Figure:
+    """Ticks at whole generations, some eight of them."""
+    return {"dtick": max(1, round(count / 8))}
 
 
 def _around(low: float, high: float) -> list[float]:

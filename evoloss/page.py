@@ -12,7 +12,7 @@ from evoloss.errors import EvolossError
 from evoloss.evidence import noise_ceiling
 from evoloss.expression import Expression
 from evoloss.facts import Facts
-from evoloss.figures import FIGURES, measure
+from evoloss.figures import FIGURES, Figure, measure
 from evoloss.files import replace_file
 from evoloss.playoff import together
 from evoloss.sheets import TABLES
@@ -76,7 +76,7 @@ def rendered(facts: Facts) -> str:
         command=command(facts.config),
         settings=facts.config.toml(),
         environment=_environment(facts),
-        notes=_notes(facts),
+        notes=_notes(facts, figures),
     )
 
 
@@ -99,9 +99,12 @@ def _formula(text: str) -> Any:
         return code
 
 
-def _notes(facts: Facts) -> dict[str, str]:
+def _notes(facts: Facts, figures: dict[str, Figure]) -> dict[str, str]:
     """What a reader has to know beside a figure or table, by section."""
-    notes = {"playoff": "", "formulas": ""}
+    notes = {"playoff": "", "formulas": "", "curves": ""}
+    drawn = [trace["name"] for trace in (figures["loss"]["data"] if "loss" in figures else [])]
+    if drawn and "best loss" not in drawn:
+        notes["curves"] = "The best loss sees no probability: it has a curve over the distance alone."
     home = facts.home()
     seeds = max((len(j.standing.test) for j in home), default=0)
     ceiling = noise_ceiling(home, sum(j.gap is not None for j in home), seeds) if seeds else None

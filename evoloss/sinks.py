@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,24 @@ def opened(names: Sequence[str], directory: Path, config: RunConfig) -> Iterator
     with ExitStack() as stack:
         logs: list[Log] = []
         for name in names:
+            manager = SINKS[name].open(directory, settings)
             try:
-                logs.append(_guarded(name, stack.enter_context(SINKS[name].open(directory, settings))))
+                logs.append(_guarded(name, manager.__enter__()))
+                stack.push(partial(_closed, name, manager))
             except Exception as error:  # whatever a foreign package raises
                 problem = f"--{name} cannot begin: {type(error).__name__}: {error}".splitlines()[0]
                 raise EvolossError(f"{problem}; go on without it: evoloss resume {directory}") from error
         yield logs
+
+
+def _closed(name: str, manager: AbstractContextManager[Log], *raised: Any) -> bool:
+    """Close a sink, which is told whether the search has failed; what goes wrong there is not the search's."""
+    try:
+        manager.__exit__(*raised)
+    except Exception as error:  # whatever a foreign package raises
+        if error is not raised[1]:
+            log.warning("%s was not closed: %s: %s", name, type(error).__name__, error)
+    return False
 
 
 def _guarded(name: str, sink: Log) -> Log:
