@@ -69,9 +69,14 @@ def _curve(
     gradient: list[float | None] = []
     for place in places:
         here, above, below = at(place), at(place + STEP), at(place - STEP)
-        loss.append(None if here is None or origin is None else scale * (here - origin))
-        gradient.append(None if above is None or below is None else scale * (above - below) / (2 * STEP))
+        loss.append(_scaled(scale, here, origin))
+        gradient.append(_scaled(scale / (2 * STEP), above, below))
     return Curve(list(x), loss, gradient)
+
+
+def _scaled(factor: float, value: float | None, less: float | None) -> float | None:
+    result = math.inf if value is None or less is None else factor * (value - less)
+    return result if math.isfinite(result) else None
 
 
 def _cells(logit: float, own: float, other: float, classes: int) -> Cells:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evoloss import machine
 from evoloss.errors import EvolossError
 from evoloss.files import replace_file
 
+LOCK_TRIES, LOCK_PAUSE = 3, 0.05  # seconds between them
 _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
 
@@ -101,11 +102,20 @@ def _locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise EvolossError(f"cannot write to {directory}: {error.strerror or error}") from None
     with handle:
+        if not _taken(handle):
+            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it")
+        yield
+
+
+def _taken(handle: TextIO) -> bool:
+    """Whether the lock could be taken; tried more than once, since a watcher that looks holds it for an instant."""
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except OSError:
-            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it") from None
-        yield
+            time.sleep(LOCK_PAUSE)
+    return False
 
 
 @contextlib.contextmanager

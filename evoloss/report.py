@@ -1,6 +1,7 @@
 """The CSV files of a run, from its archive alone; each is replaced whole, so that a reader never sees half of one."""
 
 import csv
+import math
 import statistics
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -233,9 +234,12 @@ def _parsed(path: Path, name: str, text: str | None) -> Any:
     if name in TEXTS or name.endswith("_verdict"):
         return text or ""
     try:
-        return None if not text else int(text) if text.isdigit() else float(text)
+        value = None if not text else int(text) if text.isdigit() else float(text)
     except ValueError:
-        raise EvolossError(f"{path}: expected a number under `{name}`, got `{text}`") from None
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise EvolossError(f"{path}: expected a number under `{name}`, got `{text}`")
+    return value
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -98,7 +98,7 @@ class _Picture:
             ProgressBar(total=1.0, completed=share, width=30),
             duration(elapsed) + (f", about {left} left" if left else ""),
         )
-        rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 else ""
+        rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 and not progress.ended else ""
         rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.most_common(5))
         facts = Table.grid(padding=(0, 2))
         facts.add_row("now", progress.phase + (f": {progress.done} of {progress.due}" if progress.due else ""))

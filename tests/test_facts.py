@@ -86,6 +86,9 @@ def test_a_column_of_a_later_version_is_missing_and_a_broken_number_is_told(play
     (run / "generations.csv").write_text(table.replace("\n0,", "\nzero,"))
     with pytest.raises(EvolossError, match="expected a number under `generation`, got `zero`"):
         facts.read(run)
+    (run / "generations.csv").write_text(table.replace("\n0,", "\nnan,"))
+    with pytest.raises(EvolossError, match="expected a number under `generation`, got `nan`"):
+        facts.read(run)
 
 
 @pytest.mark.parametrize(

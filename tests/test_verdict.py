@@ -32,7 +32,7 @@ def test_the_verdict_is_that_of_the_playoff(played, word, headline, tone):
     said = verdict(judged(played, **changes))
     assert (said.headline, said.tone) == (headline, tone)
     assert "+0.0123 [-0.0010, +0.0256] (95 % interval, paired by seed), p = 0.032" in said.sentences[0]
-    assert said.sentences[0].endswith(f": {word}.")
+    assert f": {word}. That is so at the search's budget, 512 samples x 2 epochs;" in said.sentences[0]
     compared = sum(j.p_holm is not None for j in played.home())
     assert f"Holm's correction for {compared} losses" in said.sentences[0]
     assert f"the best of {sum(not row['name'] for row in played.finalists)} evolved losses" in said.sentences[0]
@@ -50,13 +50,15 @@ def test_tables_alone_say_that_ngl_needs_the_archive(played):
 
 
 def test_without_a_playoff_there_is_no_verdict(tmp_path):
-    found = facts.read(stubs.run_directory(tmp_path / "run", play=False))
+    found = facts.read(stubs.run_directory(tmp_path / "run", play=False, playoff=False))
     said = verdict(found)
     assert (said.headline, said.tone) == ("No verdict yet", "even")
     assert f"the best loss {found.winner['fitness']:.4f}" in said.sentences[0]
     assert "flatter its winners" in said.sentences[0]
     assert "better than cross-entropy" not in " ".join(said.sentences).lower()
     assert f"--run {found.directory}" in said.sentences[1]
+    wanted = replace(found, config=found.config.model_copy(update={"playoff": True}))
+    assert verdict(wanted).sentences[1] == f"To hold the playoff: evoloss resume {found.directory}"
 
 
 def test_one_seed_or_a_failed_reference_is_no_verdict(played):
