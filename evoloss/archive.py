@@ -5,6 +5,7 @@ ends, so that a run cut off inside a generation starts that generation again and
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, fields
@@ -16,6 +17,7 @@ from evoloss.batches import batched
 from evoloss.records import (
     Batch,
     Candidate,
+    Cost,
     DataSpec,
     Evaluation,
     Generation,
@@ -60,11 +62,11 @@ _UPSERT = (
 class Archive:
     """All evaluations, candidates, generations and contests of one run."""
 
-    def __init__(self, path: Path, data: DataSpec) -> None:
+    def __init__(self, path: Path, data: DataSpec, read_only: bool = False) -> None:
         """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
         self.data = data
         self.path = path
-        self._connection = evaluations.connect(path, ARCHIVE)
+        self._connection = evaluations.connect(path, ARCHIVE, read_only)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
@@ -112,6 +114,13 @@ class Archive:
         count, seconds = self._connection.execute(query).fetchone()
         return count, seconds
 
+    def costs(self) -> list[Cost]:
+        """What was done and what it took: screens, trainings, and trainings that opened the test split."""
+        query = """
+            SELECT task, test_score IS NOT NULL, COUNT(*), TOTAL(seconds) FROM evaluations GROUP BY 1, 2 ORDER BY 1, 2
+        """
+        return [Cost(task, bool(test), *spent) for task, test, *spent in self._connection.execute(query)]
+
     # Generations
 
     def end_generation(self, row: Generation, changed: Iterable[Candidate], population: list[list[Any]]) -> None:
@@ -148,6 +157,11 @@ class Archive:
         """
         query = f"SELECT {', '.join(_COLUMNS)} FROM candidates WHERE rowid IN ({_LEADERS}) ORDER BY rowid"
         return [_candidate(row) for row in self._connection.execute(query, (count,))]
+
+    def rejections(self) -> Counter[str]:
+        """How many candidates each screen has refused."""
+        query = "SELECT detail FROM candidates WHERE status = 'rejected'"
+        return Counter(detail.partition(":")[0] for (detail,) in self._connection.execute(query))
 
     # Contests
 

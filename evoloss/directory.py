@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evoloss import machine
 from evoloss.errors import EvolossError
 from evoloss.files import replace_file
 
+LOCK_TRIES, LOCK_PAUSE = 3, 0.05  # seconds between them
 _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
 
@@ -39,6 +40,18 @@ def in_use(directory: Path) -> Iterator[None]:
     """While one process works on it: locked, logged, and a full disk or a damaged archive told in one line."""
     with _locked(directory), _logged(directory), _explained(directory):
         yield
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether a process of this machine is working on it."""
+    try:
+        with (directory / ".lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock was ever made, or the file system has none
+        return False
+    return False
 
 
 def check_version(directory: Path, made_by: str) -> None:
@@ -89,11 +102,20 @@ def _locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise EvolossError(f"cannot write to {directory}: {error.strerror or error}") from None
     with handle:
+        if not _taken(handle):
+            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it")
+        yield
+
+
+def _taken(handle: TextIO) -> bool:
+    """Whether the lock could be taken; tried more than once, since a watcher that looks holds it for an instant."""
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except OSError:
-            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it") from None
-        yield
+            time.sleep(LOCK_PAUSE)
+    return False
 
 
 @contextlib.contextmanager

@@ -41,15 +41,19 @@ class Kind:
     mend: str
 
 
-def connect(path: Path, kind: Kind) -> sqlite3.Connection:
+def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, or make it where there is none; every statement commits by itself, unless a transaction is begun.
 
-    Raises `EvolossError` where the file is something else, and leaves it as it is.
+    Read-only it is neither made nor written to, and another process may go on writing. Raises `EvolossError` where the
+    file is something else, and leaves it as it is.
     """
     try:
-        connection = sqlite3.connect(path, PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(_uri(path) if read_only else path, PATIENCE, isolation_level=None, uri=read_only)
         try:
-            _prepare(connection, path, kind)
+            _check(connection, path, kind, read_only)
+            if not read_only:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise
@@ -58,7 +62,13 @@ def connect(path: Path, kind: Kind) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
+def _uri(path: Path) -> str:
+    """To read a file. Without a write-ahead log nobody is writing: then no new log is left beside it."""
+    written = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro" + ("" if written else "&immutable=1")
+
+
+def _check(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bool) -> None:
     def first(statement: str) -> Any:
         return connection.execute(statement).fetchone()[0]
 
@@ -66,14 +76,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
     application, version = first("PRAGMA application_id"), first("PRAGMA user_version")
     tables = first("SELECT COUNT(*) FROM sqlite_master")
     connection.execute("COMMIT")
-    if application == version == tables == 0:
+    if application == version == tables == 0 and not read_only:
         marks = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
         connection.executescript(f"BEGIN IMMEDIATE; {kind.schema} {marks} COMMIT;")
     elif (application, version) != (kind.application, kind.version):
         found = f"format {version}" if application == kind.application else "another SQLite file"
         raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation | None:

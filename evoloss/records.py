@@ -218,3 +218,13 @@ class Generation:
     ce_fitness: float | None
     ngl_fitness: float | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many evaluations of one kind there were, and their core-seconds; `test` for those that saw the test split."""
+
+    task: Task
+    test: bool
+    count: int
+    seconds: float

@@ -1,6 +1,7 @@
 """The CSV files of a run, from its archive alone; each is replaced whole, so that a reader never sees half of one."""
 
 import csv
+import math
 import statistics
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -29,11 +30,24 @@ COMPARED = (
     *("regime", "rank", "name", "expression", "family", "scale", "select_acc", "test_acc", "test_acc_sd", "test_n"),
     *("delta_ce", "delta_ce_low", "delta_ce_high", "p", "p_holm", "verdict", "lr", "lr_at_edge", "detail", "key"),
 )
+TEXTS = {"name", "expression", "best_expression", "latex", "family", "verdict", "parents", "status", "key"}
 SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
 
+Row = dict[str, Any]  # by the names of COLUMNS
+
+
 def write_tables(directory: Path, archive: Archive, top: int) -> None:
-    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
+    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`."""
+    best, baselines = hall_of_fame(archive, top)
+    write_csv(directory / "hall_of_fame.csv", COLUMNS, best)
+    write_csv(directory / "baselines.csv", COLUMNS, baselines)
+    names = [item.name for item in fields(Generation)]
+    write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+
+
+def hall_of_fame(archive: Archive, top: int) -> tuple[list[Row], list[Row]]:
+    """The rows of the hall of fame, and those of the hand-written losses.
 
     The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
     several regimes `fitness` is the mean gain over cross-entropy, what the playoff measured are means as well, and
@@ -48,18 +62,23 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
-    write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
-    write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
-    names = [item.name for item in fields(Generation)]
-    write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+    return (
+        [_row(place, candidate, judged) for place, candidate in best],
+        [_row(place, candidate, judged) for place, candidate in enumerate(baselines, 1)],
+    )
 
 
 def write_pareto_front(directory: Path, archive: Archive) -> None:
     """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first, with the ranks of all."""
+    write_csv(directory / "pareto.csv", COLUMNS, front(archive))
+
+
+def front(archive: Archive) -> list[Row]:
+    """The rows of the Pareto front of accuracy and complexity, the smallest first, with the ranks of all."""
     order = ranked(archive.candidates())
     ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
-    rows = [_row(ranks[candidate.key], candidate, _judged_by_key(archive)) for candidate in pareto_front(order)]
-    write_csv(directory / "pareto.csv", COLUMNS, rows)
+    judged = _judged_by_key(archive)
+    return [_row(ranks[candidate.key], candidate, judged) for candidate in pareto_front(order)]
 
 
 def _judged_by_key(archive: Archive) -> dict[str, dict[str, Judgement]]:
@@ -195,6 +214,32 @@ def read_table(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(handle))
     except OSError as error:
         raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of `hall_of_fame.csv`, `baselines.csv` or `pareto.csv`; a column that an older version lacks is None.
+
+    Raises `EvolossError`.
+    """
+    return [{name: _parsed(path, name, row.get(name)) for name in COLUMNS} for row in read_table(path)]
+
+
+def read_generations(path: Path) -> list[Generation]:
+    """The rows of `generations.csv`. Raises `EvolossError`."""
+    names = [item.name for item in fields(Generation)]
+    return [Generation(**{name: _parsed(path, name, row.get(name)) for name in names}) for row in read_table(path)]
+
+
+def _parsed(path: Path, name: str, text: str | None) -> Any:
+    if name in TEXTS or name.endswith("_verdict"):
+        return text or ""
+    try:
+        value = None if not text else int(text) if text.isdigit() else float(text)
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise EvolossError(f"{path}: expected a number under `{name}`, got `{text}`")
+    return value
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evoloss import contest, data, directory, playoff, report
+from evoloss import contest, data, directory, facts, page, playoff, report
 from evoloss.archive import Archive
 from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
@@ -85,12 +85,15 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
             try:
                 search.run()
             except TimeIsUpError:
+                if archive.generations():
+                    page.write(facts.of(path, config, archive))
                 return Outcome(False, {}, 0)
             finally:
                 _write_all(path, archive, config)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, backend)
             _write_all(path, archive, config)
+        page.write(facts.of(path, config, archive))
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
 

@@ -31,7 +31,7 @@ def run_directory(run_cli, tmp_path):
 def test_search_writes_a_run_directory(run_directory):
     names = {path.name for path in run_directory.iterdir()}
     assert names >= {"run.toml", "environment.json", "archive.sqlite", "log.txt"}
-    assert names >= {"generations.csv", "hall_of_fame.csv", "pareto.csv", "baselines.csv"}
+    assert names >= {"generations.csv", "hall_of_fame.csv", "pareto.csv", "baselines.csv", "report.html"}
     best = pd.read_csv(run_directory / "hall_of_fame.csv")
     assert 0 < len(best) <= 20
     assert set(column(run_directory / "baselines.csv", "name")) == set(load_space("smoke").seeds)

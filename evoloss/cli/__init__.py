@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, explain, listings, reproduce, search
+from evoloss.cli import compare, explain, listings, report, reproduce, search
 from evoloss.errors import EvolossError
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ _COMMANDS = (
     search.resume,
     compare.compare,
     compare.evaluate,
+    report.report,
+    report.watch,
     reproduce.reproduce,
     explain.explain,
     listings.baselines,

@@ -27,6 +27,20 @@ Imbalance = Annotated[float, typer.Option(min=1, help="Ratio of the largest to t
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while searching.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Event files in the run directory.")]
+Mlflow = Annotated[bool, typer.Option("--mlflow", help="Each generation to MLflow as well.")]
+Wandb = Annotated[bool, typer.Option("--wandb", help="Each generation to Weights & Biases as well.")]
+
+
+def read_sinks(**wanted: bool) -> list[str]:
+    """The names of the sinks that are wanted; one whose package is missing is refused before anything is made."""
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    if names:
+        from evoloss.sinks import check
+
+        check(names)
+    return names
+
 
 def read_backend(workers: int | None, address: str | None, cache: Path | None) -> "Backend":
     """What to train with; a file that is no cache is refused before anything is made."""
