@@ -20,6 +20,7 @@ from evoloss.data import DATASETS, ROLES, Dataset, default_proxy, load, status
 from evoloss.errors import EvolossError
 from evoloss.images import read_idx
 from evoloss.records import DataSpec
+from evoloss.roles import apportion, assign
 
 REAL = os.environ.get("EVOLOSS_DATA")  # read before the fixture below hides it
 IDX_ROWS = [name for name, info in DATASETS.items() if info.layouts == (data._idx_files,)]
@@ -171,7 +172,7 @@ def test_digits():
 @given(st.lists(st.integers(3, 60), min_size=2, max_size=12), st.booleans())
 def test_roles_are_a_stratified_partition(counts, own_test):
     labels = np.repeat(np.arange(len(counts)), counts)
-    roles = data._assign(labels, len(counts), own_test)
+    roles = assign(labels, len(counts), own_test)
     assert set(roles) == ({"train", "select"} if own_test else set(ROLES))
     assert sorted(np.concatenate(list(roles.values()))) == list(range(len(labels)))
     for role in roles:
@@ -185,7 +186,7 @@ def test_roles_are_a_stratified_partition(counts, own_test):
 def test_shares_are_exact_and_in_bounds(counts, share):
     counts = np.array(counts)
     total = round(len(counts) + share * (counts.sum() - len(counts)))
-    quota = data._apportion(counts, total)
+    quota = apportion(counts, total)
     assert quota.sum() == total
     assert (quota >= 1).all()
     assert (quota <= counts).all()
