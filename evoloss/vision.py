@@ -65,12 +65,10 @@ class Bench(Workbench):
 
     def loss(self, expression: Expression, seed: int, scale: float = 1.0) -> Loss:
         """A formula for the data's classes and the network's embeddings; pixels of 255 count for nothing."""
-        ignored = {"ignore_index": IGNORE} if self.design.task == "segmentation" else {}
+        more = {"ignore_index": IGNORE} if self.design.task == "segmentation" else {}
         generator = torch.Generator().manual_seed(seed)
-        loss = Loss(
-            expression, self.dataset.num_classes, self.traits.width, scale=scale, generator=generator, **ignored
-        )
-        return loss.to(self.device)
+        classes = self.dataset.num_classes
+        return Loss(expression, classes, self.traits.width, scale=scale, generator=generator, **more).to(self.device)
 
     def train(
         self,

@@ -168,10 +168,12 @@ def evaluate(
     network = vision.read_network(task, model, image_size, amp, pretrained)
     if network is None:
         config, judged = _by_proxy(asked, proxy, read_backend(workers, address, cache))
+        conditions, score = "", "accuracy"
     else:
         vision.refuse({"--proxy": proxy, "--workers": workers or None, "--address": address, "--cache": cache})
-        config, judged = vision.judged(asked, network)
-    _print_evaluation(config, judged, asked, network)
+        config, judged, conditions = vision.judged(asked, network)
+        score = network.score
+    _print_evaluation(_protocol(config, optimizer) + conditions, score, judged, as_json)
 
 
 def _by_proxy(asked: Asked, proxy: str | None, backend: "Backend") -> "tuple[Comparison, list[Judgement]]":
@@ -190,16 +192,12 @@ def _by_proxy(asked: Asked, proxy: str | None, backend: "Backend") -> "tuple[Com
         return config, comparison.once(config, loaded, tick, backend)
 
 
-def _print_evaluation(
-    config: "Comparison", judged: "list[Judgement]", asked: Asked, network: vision.Wanted | None
-) -> None:
+def _print_evaluation(protocol: str, score: str, judged: "list[Judgement]", as_json: bool) -> None:
     failed = next((j.standing for j in judged if j.standing.status != "ok"), None)
     if failed:
         raise EvolossError(f"`{failed.expression}` is {failed.status}: {failed.detail}")
-    score = network.score if network else "accuracy"
-    protocol = _protocol(config, asked.optimizer) + (network.conditions if network else "")
-    if asked.as_json:
-        standings = _as_json({asked.optimizer: judged})[asked.optimizer]
+    if as_json:
+        standings = _as_json({"": judged})[""]
         print(json.dumps({"protocol": protocol, "score": score, "standings": standings}))
         return
     print(protocol)

@@ -29,7 +29,7 @@ Model = Annotated[
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=8, help="Pixels a side; default 224 for a folder, 256 with masks, else as they are, 32 at least."),
+    typer.Option(min=8, help="Pixels a side; default 224 for a folder, 256 with masks, else their own, 32 at least."),
 ]
 Amp = Annotated[bool, typer.Option("--amp", help="Compute the network in bfloat16, the loss in float32.")]
 Pretrained = Annotated[bool, typer.Option("--pretrained", help="Begin with torchvision's weights, not at random.")]
@@ -52,11 +52,9 @@ class Wanted:
         """What it is judged by."""
         return "accuracy" if self.task == "classification" else "mean IoU"
 
-    @property
-    def conditions(self) -> str:
+    def conditions(self, side: int) -> str:
         """What the line of the protocol says of it besides its name."""
-        size = f", images of {self.image_size}" if self.image_size else ""
-        return size + ", bfloat16" * self.amp + ", pretrained" * self.pretrained
+        return f", images of {side} x {side}" + ", bfloat16" * self.amp + ", pretrained" * self.pretrained
 
 
 def read_network(task: str, model: str | None, image_size: int | None, amp: bool, pretrained: bool) -> Wanted | None:
@@ -78,12 +76,15 @@ def refuse(options: dict[str, object]) -> None:
     for option, value in options.items():
         if value is not None:
             raise EvolossError(
-                f"{option} is for proxies: a network of torchvision trains in this process, leave it out"
+                f"{option} is for proxies, a network of torchvision trains in this process: leave it out"
             )
 
 
-def judged(asked: "Asked", wanted: Wanted) -> "tuple[Comparison, list[Judgement]]":
-    """The formula beside cross-entropy on a network of torchvision, by the rules of every contest, in this process."""
+def judged(asked: "Asked", wanted: Wanted) -> "tuple[Comparison, list[Judgement], str]":
+    """The formula beside cross-entropy on a network of torchvision, by the rules of every contest, in this process.
+
+    With what the line of the protocol says of the network besides its name.
+    """
     from evoloss import comparison, networks, vision
     from evoloss.directory import record_look
     from evoloss.expression import Expression
@@ -106,7 +107,7 @@ def judged(asked: "Asked", wanted: Wanted) -> "tuple[Comparison, list[Judgement]
         record_look(asked.run, asked.spec.name, 1)
     due = config.contests()[0].trainings
     with interruptible("nothing was kept"), _watched(bench, due, asked.as_json) as evaluate:
-        return config, comparison.answered(config, evaluate)
+        return config, comparison.answered(config, evaluate), wanted.conditions(side)
 
 
 @contextlib.contextmanager
