@@ -9,7 +9,7 @@ from evoloss import data
 from evoloss.records import DataSpec
 
 KINDS = 2  # classes of items; 0 is the background
-INSIDE, FAINT = 96, 16  # brightness from which a pixel belongs to an item, and below which to the background
+INSIDE, FAINT = 48, 16  # brightness from which a pixel belongs to an item, and below which to the background
 
 
 def items():

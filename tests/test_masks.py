@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from canvases import scatter
+from canvases import FAINT, INSIDE, scatter
 from PIL import Image
 
 from evoloss import masks
@@ -43,8 +43,8 @@ def test_pairs_are_read_into_three_roles(tmp_path):
         assert split.labels.shape == (len(split.images), 32, 32)
         assert set(np.unique(split.labels)) <= {0, 1, 2, IGNORE}
         bright = (split.labels == 1) | (split.labels == 2)
-        assert split.images[:, 0][bright].min() >= 96  # images and masks belong together, as `scatter` draws them
-        assert split.images[:, 0][split.labels == 0].max() < 16
+        assert split.images[:, 0][bright].min() >= INSIDE  # images and masks belong together, as `scatter` draws them
+        assert split.images[:, 0][split.labels == 0].max() < FAINT
 
 
 def test_a_role_does_not_depend_on_what_else_is_asked(tmp_path):
