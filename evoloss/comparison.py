@@ -132,13 +132,21 @@ def rungs_of(
     optimizers: list[str],
     rates: dict[str, list[float]],
 ) -> dict[str, Rung]:
-    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed.
+    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed."""
+    return changed(sweep_of(space.rungs_for(proxy)), changes, optimizers, rates)
 
-    `rates` are by optimizer; those under "" are of the first optimizer, and moved to where the others work.
+
+def changed(
+    sweep: Rung, changes: dict[str, int | None], optimizers: list[str], rates: dict[str, list[float]]
+) -> dict[str, Rung]:
+    """A rung for each optimizer: the sweep with what is not None changed.
+
+    `rates` are by optimizer; those under "" are of the first optimizer, and moved to where the others work. Raises
+    `EvolossError`.
     """
     if stray := set(rates) - {"", *optimizers}:
         raise EvolossError(f"--lr names `{min(stray)}`, --optimizer does not: expected {', '.join(optimizers)}")
-    base = sweep_of(space.rungs_for(proxy)).model_dump() | {k: v for k, v in changes.items() if v is not None}
+    base = sweep.model_dump() | {k: v for k, v in changes.items() if v is not None}
     if "" in rates:
         base |= {"rates": rates[""], "optimizer": optimizers[0]}
     rungs: dict[str, Rung] = {}
@@ -183,6 +191,11 @@ def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = 
         judged = {name: judge([s for s in standings if s.regime == name], REFERENCE.key) for name in regimes}
         report.write_comparison(path, judged)
     return judged
+
+
+def answered(config: Comparison, evaluate: contest.Evaluate) -> list[Judgement]:
+    """The judgements of a comparison at one rung whose jobs `evaluate` does; nothing is kept."""
+    return judge(config.contests()[0].standings(evaluate), REFERENCE.key)
 
 
 def once(

@@ -18,6 +18,7 @@ SCORING_BATCH = 125
 CHECK_EVERY = 10  # steps between looks at the clock and at the loss
 
 Decoder = Literal["argmax", "centers", "means"]
+Tick = Callable[[int, int], None]  # told after each step how many are done, and of how many
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Samples:
 
     images: Tensor
     labels: Tensor
+
+    def batch(self, places: Tensor, budget: Budget, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images, augmented as the budget asks, and labels of the samples at these places [B]."""
+        return augmented(self.images[places], budget, generator), self.labels[places]
 
 
 def train(
@@ -36,6 +41,7 @@ def train(
     budget: Budget,
     seed: int,
     decoder: Decoder = "argmax",
+    tick: Tick = lambda step, steps: None,
 ) -> TrainResult:
     """Train `model` in place on `samples` with `loss(logits, target, embeddings)` and score it on the `scored` roles.
 
@@ -54,9 +60,9 @@ def train(
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
             optimizer.zero_grad()
-        images = augmented(samples.images[batch], budget, generator)
+        images, labels = samples.batch(batch, budget, generator)
         embeddings, logits = model(images)
-        value = loss(logits, samples.labels[batch], embeddings)
+        value = loss(logits, labels, embeddings)
         if step % CHECK_EVERY == 0 or step == steps - 1:
             if not torch.isfinite(value):
                 return TrainResult(Status.DIVERGED, steps=step, detail=f"loss {value.item():g} at step {step}")
@@ -65,6 +71,7 @@ def train(
         value.backward()
         for optimizer in optimizers:
             optimizer.step()
+        tick(step + 1, steps)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         return TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
     references = _references(model, loss, samples, decoder)

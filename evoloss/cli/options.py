@@ -1,6 +1,7 @@
 """The options that commands share, and what their texts mean."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from evoloss.errors import EvolossError
 
 if TYPE_CHECKING:
     from evoloss.backend import Backend
+    from evoloss.config import SearchSpace
+    from evoloss.records import DataSpec
 
 Dataset = Annotated[str, typer.Option(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
 DataDir = Annotated[str | None, typer.Option(help="Where to look for data first.")]
@@ -40,6 +43,27 @@ def read_sinks(**wanted: bool) -> list[str]:
 
         check(names)
     return names
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `evoloss evaluate` was asked, whatever network it is that trains: a canonical formula, data, a budget."""
+
+    text: str
+    spec: "DataSpec"
+    space: "SearchSpace"
+    changes: dict[str, int | None]
+    optimizer: str
+    rates: dict[str, list[float]]
+    seeds: int
+    device: str
+    run: Path | None
+    as_json: bool
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The formula by its name, which is its text."""
+        return {self.text: self.text}
 
 
 def read_backend(workers: int | None, address: str | None, cache: Path | None) -> "Backend":

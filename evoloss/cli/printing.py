@@ -64,11 +64,11 @@ def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]"
         print(f"{shared} of {done} trainings came from the cache", file=sys.stderr)
 
 
-def print_judged(judged: "Sequence[Judgement]") -> None:
+def print_judged(judged: "Sequence[Judgement]", score: str = "accuracy") -> None:
     """The table of one regime and what there is to know about it."""
     from evoloss.evidence import noise_ceiling
 
-    columns = ("loss", "test accuracy", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
+    columns = ("loss", f"test {score}", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
     print_table(columns, [_row(judgement) for judgement in judged])
     seeds = max(len(j.standing.test) for j in judged)
     ceiling = noise_ceiling(judged, len(judged) - 1, seeds) if seeds else None
