@@ -2,6 +2,7 @@
 
 import csv
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,18 @@ COLUMNS = (
     *("select_acc", "test_acc", "test_acc_sd", "test_n", "delta_ce", "delta_ce_low", "delta_ce_high", "p_holm"),
     *("verdict", "lr", "generation", "parents", "status", "seconds", "key"),
     *(f"{regime}_{column}" for regime in UNSEEN for column in ("delta_ce", "delta_ce_low", "delta_ce_high", "verdict")),
+    "token",
 )
 COMPARED = (
     *("regime", "rank", "name", "expression", "family", "scale", "select_acc", "test_acc", "test_acc_sd", "test_n"),
     *("delta_ce", "delta_ce_low", "delta_ce_high", "p", "p_holm", "verdict", "lr", "lr_at_edge", "detail", "key"),
 )
+Tokens = Callable[[Candidate], str]  # gives a candidate its replay token, or nothing
+
 SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
 
-def write_tables(directory: Path, archive: Archive, top: int) -> None:
+def write_tables(directory: Path, archive: Archive, top: int, token: Tokens = lambda _: "") -> None:
     """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
 
     The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
@@ -48,17 +52,19 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
-    write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
-    write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
+    write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged, token) for place, c in best])
+    rows = [_row(place, c, judged, token) for place, c in enumerate(baselines, 1)]
+    write_csv(directory / "baselines.csv", COLUMNS, rows)
     names = [item.name for item in fields(Generation)]
     write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
 
 
-def write_pareto_front(directory: Path, archive: Archive) -> None:
+def write_pareto_front(directory: Path, archive: Archive, token: Tokens = lambda _: "") -> None:
     """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first, with the ranks of all."""
     order = ranked(archive.candidates())
     ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
-    rows = [_row(ranks[candidate.key], candidate, _judged_by_key(archive)) for candidate in pareto_front(order)]
+    judged = _judged_by_key(archive)
+    rows = [_row(ranks[candidate.key], candidate, judged, token) for candidate in pareto_front(order)]
     write_csv(directory / "pareto.csv", COLUMNS, rows)
 
 
@@ -71,7 +77,7 @@ def judgements(archive: Archive) -> dict[str, list[Judgement]]:
     return {regime: judge(standings, REFERENCE.key) for regime, standings in archive.standings().items()}
 
 
-def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]]) -> dict[str, Any]:
+def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]], token: Tokens) -> dict[str, Any]:
     scores = list(candidate.scores.values())
     found = {regime: rows[candidate.key] for regime, rows in judged.items() if candidate.key in rows}
     return _cells(
@@ -94,6 +100,7 @@ def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]
             "status": candidate.status,
             "seconds": round(candidate.seconds, 2),
             "key": candidate.key,
+            "token": token(candidate),
         }
         | (_judged(found[SEARCHED]) if SEARCHED in found else {})
         | {

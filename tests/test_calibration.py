@@ -19,7 +19,7 @@ def test_each_bin_counts_by_its_share():
 
 @pytest.mark.parametrize("value", [m / BINS for m in range(1, BINS + 1)])
 def test_errors_cancel_within_a_bin_and_a_bin_holds_its_upper_end(value):
-    """(Guo et al. 2017, equation 2): two samples at a bin's end and one just inside share it; the next bin is another."""
+    """(Guo et al. 2017, equation 2): a bin's end and what is just below it lie in one bin."""
     assert calibration_error(torch.tensor([value] * 2, dtype=torch.float64), torch.tensor([True, False])) == (
         pytest.approx(abs(1 - 2 * value) / 2)
     )
