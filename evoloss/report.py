@@ -131,14 +131,15 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
 
 def write_comparison(directory: Path, judged: dict[str, list[Judgement]]) -> None:
     """Write `comparison.csv` (a row a regime and loss), `scores.csv` (a row a training) and `comparison.tex`."""
-    rows = [_compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
+    rows = [compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
     write_csv(directory / "comparison.csv", COMPARED, rows)
     scores = [_scores(j.standing) for group in judged.values() for j in group]
     write_csv(directory / "scores.csv", SCORED, [row for group in scores for row in group])
     replace_file(directory / "comparison.tex", "\n".join(latex_table(name, group) for name, group in judged.items()))
 
 
-def _compared(rank: int, judgement: Judgement) -> dict[str, Any]:
+def compared(rank: int, judgement: Judgement) -> dict[str, Any]:
+    """A row of a comparison, by the names of `COMPARED`; unrounded numbers have six digits."""
     standing = judgement.standing
     return _cells(
         {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli import compare, control
+from evoloss.cli import compare, control, stress
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -125,10 +125,13 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search, control or comparison; it ends as one that was never interrupted."""
+    """Continue an interrupted search, control, comparison or stress test; it ends as one never interrupted."""
     backend = read_backend(workers, address, cache)
     if (directory / "compare.toml").is_file():
         compare.carry_on(directory, backend, as_json)
+        return
+    if (directory / "stress.toml").is_file():
+        stress.carry_on(directory, backend, as_json)
         return
     if (directory / "control.toml").is_file():
         control.carry_on(directory, backend, quiet, as_json)
