@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, listings, replay, reproduce, search, stress
+from evoloss.cli import compare, listings, replay, reproduce, search, simplify, stress
 from evoloss.errors import EvolossError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ _COMMANDS = (
     compare.compare,
     compare.evaluate,
     stress.stress,
+    simplify.simplify,
     replay.replay,
     reproduce.reproduce,
     listings.baselines,

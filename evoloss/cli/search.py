@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli import compare, control, stress
+from evoloss.cli import compare, control, simplify, stress
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -118,20 +118,23 @@ def search(
 
 
 def resume(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    directory: Annotated[Path, typer.Argument(help="A directory of a search, control, comparison, ...", metavar="RUN")],
     workers: Workers = None,
     address: Address = None,
     cache: Cache = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search, control, comparison or stress test; it ends as one never interrupted."""
+    """Continue an interrupted directory of any command; it ends as one that was never interrupted."""
     backend = read_backend(workers, address, cache)
     if (directory / "compare.toml").is_file():
         compare.carry_on(directory, backend, as_json)
         return
     if (directory / "stress.toml").is_file():
         stress.carry_on(directory, backend, as_json)
+        return
+    if (directory / "simplify.toml").is_file():
+        simplify.carry_on(directory, backend, as_json)
         return
     if (directory / "control.toml").is_file():
         control.carry_on(directory, backend, quiet, as_json)

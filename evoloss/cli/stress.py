@@ -74,7 +74,7 @@ def stress(
     own = {formula.name or formula.expression.text: formula.expression.text for formula in formulas}
     wanted = own | comparison.named_losses(losses, loaded.num_classes)
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
-    grammar = found.config.space if found and space == "hybrid" else load_space(space)
+    grammar = found.config.space if found else load_space(space)
     rung = comparison.rungs_of(grammar, proxy, changes, [optimizer], read_rates(lr))[optimizer]
     names = stress.chosen(conditions)
     config = stress.configured(spec, loaded, proxy, wanted, rung, names, seeds, read_device(device))
