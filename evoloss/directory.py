@@ -52,7 +52,10 @@ def check_version(directory: Path, made_by: str) -> None:
 
 def record_look(directory: Path, dataset: str, losses: int) -> None:
     """Note in `environment.json` a look at a test split: when, which command, which data set, how many losses."""
-    environment = read_environment(directory)
+    try:
+        environment = read_environment(directory)
+    except EvolossError as error:
+        raise EvolossError(f"cannot record the look at the test split: {error}") from None
     command = " ".join(["evoloss", *sys.argv[1:]])
     environment.setdefault("looks", []).append(
         {"when": _now(), "command": command, "dataset": dataset, "losses": losses}
@@ -73,7 +76,7 @@ def read_environment(directory: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise EvolossError(f"cannot read the environment of the run in {path}: {error}") from None
+        raise EvolossError(f"cannot read {path}: {error}") from None
 
 
 def _write_environment(directory: Path, environment: dict[str, Any]) -> None:
