@@ -178,7 +178,8 @@ class Archive:
         by_regime: dict[str, list[Standing]] = {}
         for regime, text in self._connection.execute("SELECT regime, row FROM standings ORDER BY rowid"):
             row = json.loads(text)
-            row |= {"status": Status(row["status"]), "select": tuple(row["select"]), "test": tuple(row["test"])}
+            row |= {name: tuple(row.get(name, ())) for name in ("select", "test", "calibration")}
+            row |= {"status": Status(row["status"])}
             by_regime.setdefault(regime, []).append(Standing(**row))
         return by_regime
 

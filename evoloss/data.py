@@ -3,6 +3,7 @@
 `select` guides the search, `test` is read only when it is asked for.
 """
 
+import hashlib
 import math
 import os
 import tempfile
@@ -120,6 +121,12 @@ def load(spec: DataSpec, roles: Sequence[Role] = ("train", "select"), side: int 
         _check_counts(spec.name, parts.test.labels, classes, ("test",))
         splits["test"] = _pick(parts.test, np.arange(len(parts.test.labels)))
     return Dataset(spec.name, classes, {role: splits[role] for role in roles})
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """16 hexadecimal digits that tell the train and select roles from those of other data."""
+    parts = "".join(dataset.splits[role].digest for role in ("train", "select"))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def status(data_dir: str | None = None) -> list[DatasetStatus]:

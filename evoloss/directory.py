@@ -65,16 +65,31 @@ def check_version(directory: Path, made_by: str) -> None:
 
 def record_look(directory: Path, dataset: str, losses: int) -> None:
     """Note in `environment.json` a look at a test split: when, which command, which data set, how many losses."""
-    path = directory / "environment.json"
     try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvolossError(f"cannot record the look at the test split in {path}: {error}") from None
+        environment = read_environment(directory)
+    except EvolossError as error:
+        raise EvolossError(f"cannot record the look at the test split: {error}") from None
     command = " ".join(["evoloss", *sys.argv[1:]])
     environment.setdefault("looks", []).append(
         {"when": _now(), "command": command, "dataset": dataset, "losses": losses}
     )
     _write_environment(directory, environment)
+
+
+def record_data(directory: Path, digests: dict[str, str]) -> None:
+    """Note in `environment.json` which data these are: hashes by the name of the data."""
+    environment = read_environment(directory)
+    if environment.get("data") != digests:
+        _write_environment(directory, environment | {"data": digests})
+
+
+def read_environment(directory: Path) -> dict[str, Any]:
+    """What `environment.json` says. Raises `EvolossError`."""
+    path = directory / "environment.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EvolossError(f"cannot read {path}: {error}") from None
 
 
 def _write_environment(directory: Path, environment: dict[str, Any]) -> None:
@@ -146,7 +161,7 @@ def _environment(device: str) -> dict[str, Any]:
         "started": _now(),
         "commit": machine.commit(),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}, {machine.processor()}, {machine.cores()} cores",
+        "machine": f"{machine.kind()}, {machine.cores()} cores",
         "device": device,
         "looks": [],
     }

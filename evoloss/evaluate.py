@@ -193,7 +193,10 @@ def _train_stack(batch: Batch, workbench: Workbench) -> list[Evaluation]:
 
 def _trained(job: Job, result: TrainResult) -> Evaluation:
     accuracy = result.accuracy
-    return Evaluation(job, result.status, result.detail, accuracy.get("select"), accuracy.get("test"))
+    calibration = result.calibration.get("test")
+    return Evaluation(
+        job, result.status, result.detail, accuracy.get("select"), accuracy.get("test"), test_ece=calibration
+    )
 
 
 def _member(job: Job, workbench: Workbench) -> Member:

@@ -19,12 +19,17 @@ CREATE TABLE IF NOT EXISTS evaluations (
     test_score REAL, scale REAL, negate INTEGER, fingerprint TEXT, seconds REAL, PRIMARY KEY (key, protocol, seed)
 );
 """
+# A table of its own, which a file of this format may lack and another evoloss may pass over: no new format.
+_ADDED = "TABLE IF NOT EXISTS calibration (key TEXT, protocol TEXT, seed INTEGER, test_ece REAL, " + (
+    "PRIMARY KEY (key, protocol, seed))"
+)
 
 _FIND = (
-    "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
-    "WHERE key = ? AND protocol = ? AND seed = ?"
+    "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds, test_ece "
+    "FROM evaluations LEFT JOIN calibration USING (key, protocol, seed) WHERE key = ? AND protocol = ? AND seed = ?"
 )
 _ADD = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 13)})"
+_CALIBRATE = "INSERT OR IGNORE INTO calibration VALUES (?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connecti
         connection = sqlite3.connect(_uri(path) if read_only else path, PATIENCE, isolation_level=None, uri=read_only)
         try:
             _check(connection, path, kind, read_only)
+            _complete(connection, read_only)
             if not read_only:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
@@ -84,22 +90,31 @@ def _check(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bo
         raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
 
 
+def _complete(connection: sqlite3.Connection, read_only: bool) -> None:
+    """Add the table that an older file lacks; to one that is only read, an empty one that ends with the connection."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calibration'").fetchone() is None:
+        connection.execute(f"CREATE {'TEMP ' if read_only else ''}{_ADDED}")
+
+
 def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation | None:
     """The finished evaluation of this job under this protocol, or None."""
     row = connection.execute(_FIND, (job.key, protocol, job.seed)).fetchone()
     if row is None:
         return None
-    status, detail, score, test_score, scale, negate, fingerprint, seconds = row
+    status, detail, score, test_score, scale, negate, fingerprint, seconds, ece = row
     known = tuple(json.loads(fingerprint))
-    return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
+    return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds, test_ece=ece)
 
 
 def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, str]]) -> None:
     """Store evaluations, each with its protocol, in one transaction; what is there already stays."""
-    rows = [_row(*pair) for pair in evaluations]
+    pairs = list(evaluations)
+    rows = [_row(*pair) for pair in pairs]
+    calibrated = [(e.job.key, protocol, e.job.seed, e.test_ece) for e, protocol in pairs if e.test_ece is not None]
     with closing(connection.cursor()) as cursor:
         cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
         cursor.executemany(_ADD, rows)
+        cursor.executemany(_CALIBRATE, calibrated)
         cursor.execute("COMMIT")
 
 

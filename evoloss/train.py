@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evoloss.calibration import calibration_error
 from evoloss.proxies import Proxy
 from evoloss.records import Budget, Role, Status, TrainResult
 
@@ -16,6 +17,8 @@ CENTERS_RATE = 0.5  # learning rate of learned centers (SGD without momentum; We
 # quarter of the scoring; the MLP, which does not mind, loses 7 % of its own.
 SCORING_BATCH = 125
 CHECK_EVERY = 10  # steps between looks at the clock and at the loss
+
+CALIBRATED: tuple[Role, ...] = ("test",)  # roles whose calibration error is wanted: of the others it decides nothing
 
 Decoder = Literal["argmax", "centers", "means"]
 Tick = Callable[[int, int], None]  # told after each step how many are done, and of how many
@@ -75,8 +78,14 @@ def train(
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         return TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
     references = _references(model, loss, samples, decoder)
-    accuracy = {role: _accuracy(model, data, references) for role, data in scored.items()}
-    return TrainResult(Status.OK, accuracy, steps)
+    answers = {role: _answers(model, data, references) for role, data in scored.items()}
+    accuracy = {role: int(right.sum()) / len(right) for role, (right, _) in answers.items()}
+    calibration = {
+        role: calibration_error(confidence, right)
+        for role, (right, confidence) in answers.items()
+        if role in CALIBRATED and references is None
+    }
+    return TrainResult(Status.OK, accuracy, steps, calibration=calibration)
 
 
 def batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -129,14 +138,16 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(model: Proxy, data: Samples, references: Tensor | None) -> float:
+def _answers(model: Proxy, data: Samples, references: Tensor | None) -> tuple[Tensor, Tensor]:
+    """For each sample whether its guess is right, and the largest softmax probability, [N] both."""
     model.eval()
-    right = 0
+    right, confidence = [], []
     for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
         embeddings, logits = model(images)
         guess = logits.argmax(1) if references is None else nearest(embeddings, references)
-        right += int((guess == labels).sum())
-    return right / len(data.labels)
+        right.append(guess == labels)
+        confidence.append(logits.softmax(1).amax(1))
+    return torch.cat(right), torch.cat(confidence)
 
 
 def nearest(points: Tensor, references: Tensor) -> Tensor:

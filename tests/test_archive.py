@@ -18,6 +18,7 @@ from evoloss.records import (
     Evaluation,
     Generation,
     Job,
+    Standing,
     Status,
     derive_seed,
     described,
@@ -43,6 +44,7 @@ def archive(tmp_path):
         Evaluation(SCREEN, Status.OK, negate=True),
         Evaluation(SCREEN, Status.REJECTED, "flat: no gradient"),
         Evaluation(TRAIN, Status.OK, score=0.1 + 0.2, test_score=0.3),
+        Evaluation(TRAIN, Status.OK, score=0.1, test_score=0.3, test_ece=0.1 + 0.2),
         Evaluation(TRAIN, Status.DIVERGED, "loss nan at step 10"),
     ],
 )
@@ -141,6 +143,21 @@ def test_leaders_are_found_by_indexes(tmp_path):
         plan = [row[3] for row in archive._connection.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert "SCAN candidates USING INDEX by_score" in plan
     assert "SCAN candidates" not in plan
+
+
+def test_an_archive_from_before_calibration_is_read_and_written(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    with closing(Archive(path, DATA)) as archive:
+        archive.add([Evaluation(TRAIN, Status.OK, score=0.5, test_score=0.25)])
+        archive.set_standings([Standing("search", "k", "cls(-y*log(p))", select=(0.5,), test=(0.25,))])
+        archive._connection.execute("DROP TABLE calibration")
+        archive._connection.execute("""UPDATE standings SET row = json_remove(row, '$.calibration')""")
+    calibrated = dataclasses.replace(TRAIN, seed=2)
+    with closing(Archive(path, DATA)) as archive:
+        assert archive.find(TRAIN) == Evaluation(TRAIN, Status.OK, score=0.5, test_score=0.25)
+        assert archive.standings()["search"][0].calibration == ()
+        archive.add([Evaluation(calibrated, Status.OK, score=0.5, test_score=0.25, test_ece=0.125)])
+        assert archive.find(calibrated).test_ece == 0.125
 
 
 def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):

@@ -599,3 +599,10 @@ def test_real_data(name, cache):
         before = cached(cache)
         assert_same(load(spec, ("select",)), found, "select")
         assert cached(cache) == before
+
+
+def test_the_fingerprint_is_of_what_a_search_sees(digits):
+    fingerprint = data.fingerprint(digits)
+    assert len(fingerprint) == 16
+    assert data.fingerprint(data.load(DataSpec("digits"))) == fingerprint  # without the test role
+    assert data.fingerprint(data.load(DataSpec("digits", label_noise=0.1))) != fingerprint

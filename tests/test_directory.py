@@ -42,6 +42,15 @@ def test_every_look_at_a_test_split_is_recorded(made, monkeypatch):
     assert first["when"] <= second["when"]
 
 
+def test_which_data_is_recorded_once(made):
+    directory.record_data(made, {"digits": "0123456789abcdef"})
+    before = (made / "environment.json").stat().st_mtime_ns
+    directory.record_data(made, {"digits": "0123456789abcdef"})
+    assert (made / "environment.json").stat().st_mtime_ns == before
+    assert directory.read_environment(made)["data"] == {"digits": "0123456789abcdef"}
+    assert directory.read_environment(made)["looks"] == []
+
+
 def test_a_look_that_cannot_be_recorded_is_refused(tmp_path):
     with pytest.raises(EvolossError, match="cannot record the look"):
         directory.record_look(tmp_path, "digits", 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli import compare, control
+from evoloss.cli import compare, control, simplify, stress
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -128,7 +128,7 @@ def search(
 
 
 def resume(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    directory: Annotated[Path, typer.Argument(help="A directory of a search, control, comparison, ...", metavar="RUN")],
     workers: Workers = None,
     address: Address = None,
     cache: Cache = None,
@@ -138,13 +138,19 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search, control or comparison; it ends as one that was never interrupted."""
+    """Continue an interrupted directory of any command; it ends as one that was never interrupted."""
     backend = read_backend(workers, address, cache)
     sinks = read_sinks(tensorboard=tensorboard, mlflow=mlflow, wandb=wandb)
     if sinks and not (directory / "run.toml").is_file():
         raise EvolossError(f"--{sinks[0]} follows a search, and {directory} has no run.toml: leave it out")
     if (directory / "compare.toml").is_file():
         compare.carry_on(directory, backend, as_json)
+        return
+    if (directory / "stress.toml").is_file():
+        stress.carry_on(directory, backend, as_json)
+        return
+    if (directory / "simplify.toml").is_file():
+        simplify.carry_on(directory, backend, as_json)
         return
     if (directory / "control.toml").is_file():
         control.carry_on(directory, backend, quiet, as_json)
