@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evoloss import contest, data, directory, facts, page, playoff, report, tokens
+from evoloss import contest, data, directory, playoff, report, tokens
 from evoloss.archive import Archive
 from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement
+from evoloss.page import facts, render
 from evoloss.records import DataSpec, Evaluation
 from evoloss.regimes import regimes_of
 from evoloss.search import Progress, Search, TimeIsUpError, Watch
@@ -91,14 +92,14 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
                 search.run()
             except TimeIsUpError:
                 if archive.generations():
-                    page.write(facts.of(path, config, archive))
+                    render.write(facts.of(path, config, archive))
                 return Outcome(False, {}, 0)
             finally:
                 _write_all(path, archive, config, token)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, backend)
             _write_all(path, archive, config, token)
-        page.write(facts.of(path, config, archive))
+        render.write(facts.of(path, config, archive))
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
 

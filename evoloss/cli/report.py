@@ -15,9 +15,9 @@ def report(
     to: Annotated[Path | None, typer.Option(help="The file; default report.html in the run directory.")] = None,
 ) -> None:
     """Write a run as one HTML page that opens without a network."""
-    from evoloss import facts, page
+    from evoloss.page import facts, render
 
-    path = page.write(facts.read(directory), to)
+    path = render.write(facts.read(directory), to)
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -25,9 +25,10 @@ def watch(directory: Run) -> None:
     """Follow a search from another terminal until it ends; a finished one is shown as it is."""
     from rich.console import Console
 
-    from evoloss import facts, view
+    from evoloss import view
     from evoloss.follow import follow
-    from evoloss.verdict import verdict
+    from evoloss.page import facts
+    from evoloss.page.verdict import verdict
 
     style = view.style_for(quiet=False, as_json=False)
     with interruptible("the search goes on"), view.watching(style, Console()) as show:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from evoloss.cli.options import Asked
     from evoloss.comparison import Comparison
     from evoloss.evidence import Judgement
-    from evoloss.networks import Task as TaskName
     from evoloss.records import Evaluation, Job
-    from evoloss.vision import Bench
+    from evoloss.vision.networks import Task as TaskName
+    from evoloss.vision.workbench import Bench
 
 Task = Annotated[
     str,
@@ -88,21 +88,22 @@ def judged(asked: "Asked", wanted: Wanted) -> "tuple[Comparison, list[Judgement]
 
     With what the line of the protocol says of the network besides its name.
     """
-    from evoloss import comparison, networks, vision
+    from evoloss import comparison
     from evoloss.directory import record_look
     from evoloss.expression import Expression
     from evoloss.playoff import sweep_of
+    from evoloss.vision import networks, workbench
 
     networks.check(wanted.model, wanted.task)
-    loaded, side = vision.load(asked.spec, wanted.task, wanted.image_size)
+    loaded, side = workbench.load(asked.spec, wanted.task, wanted.image_size)
     comparison.check_samples(asked.changes["samples"], loaded)
     own = asked.space.rungs.get(wanted.model)
-    sweep = sweep_of(own) if own else vision.sweep(wanted.task, loaded)
+    sweep = sweep_of(own) if own else workbench.sweep(wanted.task, loaded)
     rungs = comparison.changed(sweep, asked.changes, [asked.optimizer], asked.rates)
     config = comparison.configured(asked.spec, loaded, wanted.model, asked.losses, rungs, asked.seeds, asked.device)
     batch_size = rungs[asked.optimizer].batch_size
     design = networks.Design(wanted.model, wanted.task, loaded.num_classes, side, wanted.amp, wanted.pretrained)
-    bench = vision.prepare(loaded, design, asked.device, batch_size)
+    bench = workbench.prepare(loaded, design, asked.device, batch_size)
     bench.check(Expression(asked.text))
     if caution := bench.caution(rungs[asked.optimizer]):
         print(f"evoloss: {caution}", file=sys.stderr)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import stubs
 
-from evoloss import facts
-from evoloss.figures import FIGURES, HOVER_WIDTH, shown
+from evoloss.page import facts
+from evoloss.page.figures import FIGURES, HOVER_WIDTH, shown
 
 COLOR = re.compile(r"--color-[a-z]+")
 
@@ -34,7 +34,7 @@ def test_plotly_takes_every_figure(played, name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_color_is_one_of_the_page(played, name):
-    from evoloss.page import TEMPLATES
+    from evoloss.page.render import TEMPLATES
 
     style = (TEMPLATES / "report.css").read_text()
     for color in COLOR.findall(json.dumps(FIGURES[name](played))):

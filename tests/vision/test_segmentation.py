@@ -7,9 +7,9 @@ from torch.nn import functional
 from evoloss.baselines import BASELINES
 from evoloss.expression import Expression
 from evoloss.lower import Loss
-from evoloss.masks import IGNORE
 from evoloss.records import Budget
-from evoloss.segmentation import MaskedSamples, iou, mean_iou
+from evoloss.vision.masks import IGNORE
+from evoloss.vision.segmentation import MaskedSamples, iou, mean_iou
 
 
 class Shown(nn.Module):

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from evoloss import data, masks, networks, train
+from evoloss import data, train
 from evoloss.config import Rung
 from evoloss.data import FOLDER, ROLES, Dataset
 from evoloss.errors import EvolossError
 from evoloss.evaluate import SCALE_BATCH, Workbench, evaluate
 from evoloss.expression import Expression
 from evoloss.lower import Loss
-from evoloss.masks import IGNORE
-from evoloss.networks import Design, Moments, Network, Task, Traits
 from evoloss.records import Budget, DataSpec, Evaluation, Job, Role, Status, TrainResult, derive_seed
-from evoloss.segmentation import MaskedSamples, mean_iou
+from evoloss.vision import masks, networks
+from evoloss.vision.masks import IGNORE
+from evoloss.vision.networks import Design, Moments, Network, Task, Traits
+from evoloss.vision.segmentation import MaskedSamples, mean_iou
 
 MEASURED = 500  # training images whose pixels give the mean and the standard deviation
 UNSETTLED = 0.1  # share of initial statistics from which a user is warned

@@ -12,8 +12,9 @@ import pytest
 import stubs
 import typer
 
-from evoloss import cli, facts, page
+from evoloss import cli
 from evoloss.errors import EvolossError
+from evoloss.page import facts, render
 
 HOSTILE = '</script><img src=x onerror="window.hacked=1"><b>&amp;'
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -61,7 +62,7 @@ class Outline(HTMLParser):
 
 
 def test_the_page_needs_nothing_from_elsewhere(played):
-    outline = Outline(page.rendered(played))
+    outline = Outline(render.rendered(played))
     for tag, attributes in outline.elements:
         assert tag not in ("iframe", "img", "object", "embed", "base")
         for name in ("src", "href", "action"):
@@ -70,34 +71,34 @@ def test_the_page_needs_nothing_from_elsewhere(played):
 
 
 def test_the_verdict_comes_first(played):
-    words = "".join(Outline(page.rendered(played)).words)
+    words = "".join(Outline(render.rendered(played)).words)
     assert words.index("cross-entropy") < words.index("Hall of fame") < words.index("Family tree")
     assert words.index("fresh seeds, after an equal sweep") < words.index("Hall of fame")
 
 
 def test_every_section_of_a_complete_run(played):
-    text = page.rendered(played)
+    text = render.rendered(played)
     sections = set(re.findall(r'<section id="(\w+)"', text))
     assert sections == {
         *("hall", "front", "generations", "curves", "tree", "ends", "playoff", "regimes", "cost", "again")
     }
     drawn = re.findall(r'data-figure="(\w+)"', text)
-    assert sorted(drawn) == sorted(page.FIGURES)
+    assert sorted(drawn) == sorted(render.FIGURES)
     assert json.loads(re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1]).keys() == set(drawn)
 
 
 def test_the_same_archive_gives_the_same_page(played):
-    assert page.rendered(played) == page.rendered(facts.read(played.directory))
+    assert render.rendered(played) == render.rendered(facts.read(played.directory))
 
 
 def test_formulas_are_typeset_and_keep_their_text(played):
-    text = page.rendered(played)
+    text = render.rendered(played)
     assert text.count("<math>") > len(played.hall)
     assert f"<code>{played.winner['expression']}</code>" in text
 
 
 def test_nothing_from_strangers_is_markup(hostile):
-    outline = Outline(page.rendered(hostile))
+    outline = Outline(render.rendered(hostile))
     assert not [attributes for tag, attributes in outline.elements if tag == "img" or "onerror" in attributes]
     assert sum(tag == "script" for tag, _ in outline.elements) == 3
     assert outline.words.count(HOSTILE) > 10 or "".join(outline.words).count(HOSTILE) > 10
@@ -106,7 +107,7 @@ def test_nothing_from_strangers_is_markup(hostile):
 def test_the_command_that_repeats_a_run_is_one(played):
     other = stubs.config(seed=3, selection="nsga2", seed_expressions=("-y*log(p)",), regimes=("adam", "sgd"), top=7)
     for config in (played.config, other, other.model_copy(update={"playoff": False, "samples": 500})):
-        words = shlex.split(page.command(config))
+        words = shlex.split(render.command(config))
         assert words[:2] == ["evoloss", "search"]
         search = typer.main.get_command(cli.app).commands["search"]
         with search.make_context("search", words[2:]) as context:
@@ -122,21 +123,21 @@ def test_the_command_that_repeats_a_run_is_one(played):
 
 
 def test_a_page_is_replaced_and_another_file_is_not(played, tmp_path):
-    path = page.write(played, tmp_path / "page.html")
-    assert page.write(played, path) == path
+    path = render.write(played, tmp_path / "page.html")
+    assert render.write(played, path) == path
     (tmp_path / "mine.html").write_text("<p>mine")
     with pytest.raises(EvolossError, match=r"mine\.html exists and is no report of evoloss"):
-        page.write(played, tmp_path / "mine.html")
+        render.write(played, tmp_path / "mine.html")
     assert (tmp_path / "mine.html").read_text() == "<p>mine"
     with pytest.raises(EvolossError, match="exists and is no report"):
-        page.write(played, tmp_path)
+        render.write(played, tmp_path)
     with pytest.raises(EvolossError, match="cannot write"):
-        page.write(played, tmp_path / "nowhere" / "page.html")
+        render.write(played, tmp_path / "nowhere" / "page.html")
 
 
 def test_a_search_without_a_generation_has_no_page(played):
     with pytest.raises(EvolossError, match="its first generation has not finished"):
-        page.rendered(replace(played, generations=[]))
+        render.rendered(replace(played, generations=[]))
 
 
 def test_the_command(run_cli, played, tmp_path):
@@ -195,14 +196,14 @@ def wait(browser, condition):
 
 @pytest.fixture(scope="module")
 def path(played, tmp_path_factory):
-    return page.write(played, tmp_path_factory.mktemp("browser") / "report.html")
+    return render.write(played, tmp_path_factory.mktemp("browser") / "report.html")
 
 
 @needs_browser
 def test_all_figures_are_drawn_without_an_error_or_a_request(browser, path):
     opened(browser, path)
     drawn = "[...document.querySelectorAll('.plot')].filter(plot => plot.querySelector('.trace, .bars'))"
-    assert browser.execute_script(f"return {drawn}.map(plot => plot.dataset.figure).sort()") == sorted(page.FIGURES)
+    assert browser.execute_script(f"return {drawn}.map(plot => plot.dataset.figure).sort()") == sorted(render.FIGURES)
     assert browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
     assert browser.get_log("browser") == []
 
@@ -274,7 +275,7 @@ def test_the_front_shows_its_formula_on_hover(browser, path, played):
 
 @needs_browser
 def test_formulas_of_strangers_run_nothing(browser, hostile, tmp_path):
-    opened(browser, page.write(hostile, tmp_path / "hostile.html"))
+    opened(browser, render.write(hostile, tmp_path / "hostile.html"))
     plots = "[...document.querySelectorAll('.plot')].filter(plot => plot.querySelector('.points path'))"
     browser.execute_script(f"for (const plot of {plots}) Plotly.Fx.hover(plot, [{{curveNumber: 0, pointNumber: 0}}])")
     assert browser.execute_script("return [window.hacked ?? null, document.querySelectorAll('img').length]") == [

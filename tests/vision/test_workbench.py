@@ -5,12 +5,12 @@ import torch
 from canvases import scatter
 from torch import nn
 
-from evoloss import networks, vision
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
-from evoloss.networks import Design
 from evoloss.records import Budget, DataSpec, Job, Status
+from evoloss.vision import networks, workbench
+from evoloss.vision.networks import Design
 
 CENTER = "cls(-y*log(p)) + 0.0417*cls(d)"
 
@@ -40,8 +40,8 @@ def tiny(monkeypatch):
 
 
 def bench(name, task, side=None, model="tiny", amp=False, batch_size=32, tick=None):
-    dataset, side = vision.load(DataSpec(name), task, side)
-    made = vision.prepare(dataset, Design(model, task, dataset.num_classes, side, amp), "cpu", batch_size)
+    dataset, side = workbench.load(DataSpec(name), task, side)
+    made = workbench.prepare(dataset, Design(model, task, dataset.num_classes, side, amp), "cpu", batch_size)
     return dataclasses.replace(made, tick=tick) if tick else made
 
 
@@ -144,7 +144,7 @@ def test_real_networks_train_on_masks(tmp_path):
 
 def test_a_short_training_comes_with_a_caution(tiny, tmp_path):
     made = bench("digits", "classification")
-    rung = vision.sweep("classification", made.dataset)
+    rung = workbench.sweep("classification", made.dataset)
     assert (rung.samples, rung.flips) == (1079, False)
     assert made.caution(rung) == ""
     slow = dataclasses.replace(made, traits=networks.Traits(None, 0.01))
@@ -155,17 +155,17 @@ def test_a_short_training_comes_with_a_caution(tiny, tmp_path):
 def test_sides_are_those_of_the_files_or_as_asked(tmp_path):
     from test_data import folder
 
-    assert vision.load(DataSpec("digits"), "classification", None)[1] == 32
-    assert vision.load(DataSpec("digits"), "classification", 48)[1] == 48
+    assert workbench.load(DataSpec("digits"), "classification", None)[1] == 32
+    assert workbench.load(DataSpec("digits"), "classification", 48)[1] == 48
     classes = folder(tmp_path, {"a": 3, "b": 3}, size=(50, 40))
-    dataset, side = vision.load(DataSpec(f"folder:{classes}"), "classification", 40)
+    dataset, side = workbench.load(DataSpec(f"folder:{classes}"), "classification", 40)
     assert (dataset.shape, side) == ((3, 40, 40), 40)
-    assert vision.load(DataSpec(f"folder:{classes}"), "classification", None)[0].shape == (3, 224, 224)
-    assert vision.sweep("classification", dataset).flips
+    assert workbench.load(DataSpec(f"folder:{classes}"), "classification", None)[0].shape == (3, 224, 224)
+    assert workbench.sweep("classification", dataset).flips
 
 
 def test_a_gpu_that_is_not_there_is_one_line(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    dataset, side = vision.load(DataSpec("digits"), "classification", None)
+    dataset, side = workbench.load(DataSpec("digits"), "classification", None)
     with pytest.raises(EvolossError, match="sees no GPU"):
-        vision.prepare(dataset, Design("tiny", "classification", 10, side), "cuda", 8)
+        workbench.prepare(dataset, Design("tiny", "classification", 10, side), "cuda", 8)

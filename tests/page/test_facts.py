@@ -5,9 +5,10 @@ from contextlib import closing
 import pytest
 import stubs
 
-from evoloss import facts, report
+from evoloss import report
 from evoloss.archive import Archive
 from evoloss.errors import EvolossError
+from evoloss.page import facts
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import stubs
 
-from evoloss import facts
 from evoloss.evidence import difference
-from evoloss.verdict import verdict
+from evoloss.page import facts
+from evoloss.page.verdict import verdict
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from evoloss.baselines import BASELINES
-from evoloss.curves import DISTANCE, over_distance, over_probability
 from evoloss.expression import Expression
 from evoloss.lower import Loss
+from evoloss.page.curves import DISTANCE, over_distance, over_probability
 
 POINTS = [0.01, 0.1, 0.35, 0.8, 0.99]
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from evoloss import networks
 from evoloss.errors import EvolossError
-from evoloss.networks import Design, Traits, build, tried
+from evoloss.vision import networks
+from evoloss.vision.networks import Design, Traits, build, tried
 
 MOMENTS = (torch.tensor([0.4]).view(1, 1, 1, 1), torch.tensor([0.3]).view(1, 1, 1, 1))
 SMALL = Design("shufflenet_v2_x0_5", "classification", 5, 32)

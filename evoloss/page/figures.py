@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from evoloss import curves, lineage
 from evoloss.expression import Expression
-from evoloss.facts import Facts
-from evoloss.fates import fates
+from evoloss.page import curves, lineage
+from evoloss.page.facts import Facts
+from evoloss.page.fates import fates
 from evoloss.playoff import SEARCHED
 from evoloss.ranking import Ranking
 from evoloss.records import Candidate

@@ -3,11 +3,11 @@ import pytest
 from canvases import FAINT, INSIDE, scatter
 from PIL import Image
 
-from evoloss import masks
 from evoloss.data import ROLES
 from evoloss.errors import EvolossError
-from evoloss.masks import IGNORE, VOC
 from evoloss.records import DataSpec
+from evoloss.vision import masks
+from evoloss.vision.masks import IGNORE, VOC
 
 
 def pair(folder, name, numbers, color=(10, 20, 30), suffix="png", mode=None):

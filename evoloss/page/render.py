@@ -11,13 +11,13 @@ from evoloss.config import RunConfig
 from evoloss.errors import EvolossError
 from evoloss.evidence import noise_ceiling
 from evoloss.expression import Expression
-from evoloss.facts import Facts
-from evoloss.figures import FIGURES, Figure, measure
 from evoloss.files import replace_file
+from evoloss.page.facts import Facts
+from evoloss.page.figures import FIGURES, Figure, measure
+from evoloss.page.sheets import TABLES
+from evoloss.page.verdict import verdict
 from evoloss.playoff import together
-from evoloss.sheets import TABLES
 from evoloss.syntax import ExpressionError
-from evoloss.verdict import verdict
 from evoloss.view import duration
 
 PAGE = "report.html"

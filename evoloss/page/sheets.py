@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evoloss import lineage
-from evoloss.facts import Facts
-from evoloss.fates import fates
-from evoloss.figures import name_of
+from evoloss.page import lineage
+from evoloss.page.facts import Facts
+from evoloss.page.fates import fates
+from evoloss.page.figures import name_of
 from evoloss.records import Candidate, Cost
 from evoloss.report import UNSEEN, Row
 from evoloss.view import duration

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evoloss.masks import IGNORE
 from evoloss.records import Budget
 from evoloss.train import Samples, augmented
+from evoloss.vision.masks import IGNORE
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from evoloss.evidence import difference
 from evoloss.evidence import verdict as judged_by
-from evoloss.facts import Facts
+from evoloss.page.facts import Facts
 from evoloss.playoff import beside_seeds, elsewhere, luck
 from evoloss.report import UNSEEN, Row
 

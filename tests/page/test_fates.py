@@ -1,6 +1,6 @@
 import stubs
 
-from evoloss.fates import Fate, fates
+from evoloss.page.fates import Fate, fates
 from evoloss.records import Candidate, Generation, Status
 
 

@@ -1,4 +1,4 @@
-from evoloss.lineage import ancestors, lanes
+from evoloss.page.lineage import ancestors, lanes
 from evoloss.records import Candidate
 
 
