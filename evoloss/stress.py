@@ -246,7 +246,7 @@ def _draw(path: Path, config: Stress, stressed: Mapping[str, Sequence[Stressed]]
                     table.setdefault(short, {})[name] = Estimate(*(100 * x for x in (gap.mean, gap.low, gap.high)))
     panels = [
         Panel("test accuracy minus cross-entropy, points", gaps),
-        Panel("calibration error (ECE), points", errors),
+        Panel("calibration error (ECE), points", errors, shared=True),
     ]
     draw_forest(
         path, f"{config.dataset}, {config.proxy}, {config.seeds} seeds, 95 % intervals", list(config.rungs), panels

@@ -33,16 +33,22 @@ def test_a_picture_of_nothing_is_still_one(tmp_path):
         assert np.asarray(image).std() > 0
 
 
-def test_a_mark_is_where_its_figure_is_with_its_interval(tmp_path, monkeypatch):
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_mark_is_where_its_figure_is_with_its_interval(tmp_path, monkeypatch, shared):
     drawn = []
     monkeypatch.setattr(forest.plt, "close", lambda figure: drawn.append(figure))
     marks = {"a": {"top": Estimate(1.0, 0.5, 2.5)}, "b": {"below": Estimate(-3.0, -4.0, -1.0)}}
-    draw_forest(tmp_path / "forest.png", "title", ["top", "below"], [Panel("gap", marks)])
-    (axis,) = drawn[0].axes
-    lines = {bars.get_label(): bars.lines[0].get_xydata()[0] for bars in axis.containers}
-    assert (lines["a"][0], lines["b"][0]) == (1.0, -3.0)
-    assert -0.5 < lines["a"][1] < 0.5 < lines["b"][1] < 1.5
-    spans = [bars.lines[2][0].get_segments()[0][:, 0].tolist() for bars in axis.containers]
-    assert spans == [[0.5, 2.5], [-4.0, -1.0]]
+    draw_forest(tmp_path / "forest.png", "title", ["top", "below"], [Panel("gap", marks, shared)])
+    first, second = ([bars.get_label() for bars in axis.containers] for axis in drawn[0].axes)
+    assert (first, second) == (["a"], ["b"])
+    marks = [axis.containers[0] for axis in drawn[0].axes]
+    assert [bars.lines[0].get_xdata().tolist() for bars in marks] == [[1.0], [-3.0]]
+    assert [bars.lines[2][0].get_segments()[0][:, 0].tolist() for bars in marks] == [[0.5, 2.5], [-4.0, -1.0]]
+    assert [axis.get_ylabel() for axis in drawn[0].axes] == ["top", "below"]
+    limits = [axis.get_xlim() for axis in drawn[0].axes]
+    assert (limits[0] == limits[1]) == shared
+    for (low, high), bars in zip(limits, marks, strict=True):
+        assert low < min(bars.lines[2][0].get_segments()[0][:, 0])
+        assert high > max(bars.lines[2][0].get_segments()[0][:, 0])
     monkeypatch.undo()
     plt.close(drawn[0])
