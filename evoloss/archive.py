@@ -7,7 +7,6 @@ ends, so that a run cut off inside a generation starts that generation again and
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -126,12 +125,10 @@ class Archive:
     def end_generation(self, row: Generation, changed: Iterable[Candidate], population: list[list[Any]]) -> None:
         """Store what a generation changed, its row, and the population that the next one breeds from."""
         values = [_candidate_row(candidate) for candidate in changed]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
+        stored = (row.generation, json.dumps(asdict(row)), json.dumps(population))
+        with evaluations.transaction(self._connection) as cursor:
             cursor.executemany(_UPSERT, values)
-            stored = (row.generation, json.dumps(asdict(row)), json.dumps(population))
             cursor.execute("INSERT OR REPLACE INTO generations VALUES (?, ?, ?)", stored)
-            cursor.execute("COMMIT")
 
     def generations(self) -> list[Generation]:
         """All finished generations, in order."""
@@ -168,10 +165,8 @@ class Archive:
     def set_standings(self, standings: Iterable[Standing]) -> None:
         """Store how the losses of a contest came out."""
         rows = [(standing.regime, standing.key, json.dumps(asdict(standing))) for standing in standings]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
+        with evaluations.transaction(self._connection) as cursor:
             cursor.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", rows)
-            cursor.execute("COMMIT")
 
     def standings(self) -> dict[str, list[Standing]]:
         """By regime, in the order in which they were stored."""

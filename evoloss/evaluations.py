@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evoloss.errors import EvolossError
+from evoloss.interrupts import held
 from evoloss.records import Evaluation, Job, Status
 
 PATIENCE = 60.0  # seconds to wait for another process that writes; it takes milliseconds
@@ -111,10 +112,17 @@ def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, 
     pairs = list(evaluations)
     rows = [_row(*pair) for pair in pairs]
     calibrated = [(e.job.key, protocol, e.job.seed, e.test_ece) for e, protocol in pairs if e.test_ece is not None]
-    with closing(connection.cursor()) as cursor:
-        cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
+    with transaction(connection) as cursor:
         cursor.executemany(_ADD, rows)
         cursor.executemany(_CALIBRATE, calibrated)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+    """All of it or, where the process is killed, nothing; Ctrl-C waits for its end."""
+    with held(), closing(connection.cursor()) as cursor:
+        cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
+        yield cursor
         cursor.execute("COMMIT")
 
 

@@ -14,6 +14,7 @@ from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement
+from evoloss.interrupts import held
 from evoloss.page import facts, render
 from evoloss.records import DataSpec, Evaluation
 from evoloss.regimes import regimes_of
@@ -105,8 +106,9 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
 
 
 def _write_all(path: Path, archive: Archive, config: RunConfig, token: report.Tokens) -> None:
-    report.write_tables(path, archive, config.top, token)
-    report.write_pareto_front(path, archive, token)
+    with held():
+        report.write_tables(path, archive, config.top, token)
+        report.write_pareto_front(path, archive, token)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from evoloss import interrupts
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Ctrl-C ends in one line, with what becomes of the work."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"evoloss: interrupted, {hint}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    """Ctrl-C ends in one line, with what becomes of the work; a second one does not wait for workers to go."""
+    with interrupts.listening(f"evoloss: stopped at once, {hint}"):
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(f"evoloss: interrupted, {hint}", file=sys.stderr)
+            raise typer.Exit(interrupts.CODE) from None
 
 
 def print_fitness(config: "RunConfig") -> None:
