@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sqlite3
 import sys
 import time
@@ -23,15 +24,24 @@ _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
 
 def create(directory: Path, settings: str, text: str, device: str, resumable: bool = True) -> None:
-    """Make the directory with its settings, a TOML file, and `environment.json`. Raises `EvolossError` if it exists."""
+    """Make the directory with its settings, a TOML file, and `environment.json`. Raises `EvolossError` if it exists.
+
+    It is there with both or not at all: one without them could neither be continued nor made again.
+    """
+    making = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
-        directory.mkdir(parents=True)
-        (directory / settings).write_text(text, encoding="utf-8")
-        _write_environment(directory, _environment(device))
+        if directory.exists():
+            raise FileExistsError
+        shutil.rmtree(making, ignore_errors=True)  # of a process that was killed, and had this number
+        making.mkdir(parents=True)
+        (making / settings).write_text(text, encoding="utf-8")
+        _write_environment(making, _environment(device))
+        making.rename(directory)
     except FileExistsError:
         hint = f", or continue it with `evoloss resume {directory}`" if resumable else ""
         raise EvolossError(f"{directory} exists: choose another --out{hint}") from None
     except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
         raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
 
 

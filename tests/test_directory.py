@@ -25,6 +25,16 @@ def test_a_directory_is_made_once(made):
     assert (made / "run.toml").read_text() == "a = 1\n"
 
 
+def test_a_directory_that_cannot_be_finished_is_not_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(directory, "_write_environment", full)
+    with pytest.raises(EvolossError, match=r"cannot make the directory .*run: No space left"):
+        directory.create(tmp_path / "run", "run.toml", "a = 1\n", "cpu")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_environment_has_what_a_reader_needs(made):
     found = environment(made)
     assert {"started", "commit", "versions", "machine", "device", "looks"} == set(found)
