@@ -90,8 +90,15 @@ def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> 
 
 
 def prepare(datasets: Mapping[DataSpec | None, Dataset], device: str = "cpu") -> Workbenches:
-    """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower."""
+    """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower.
+
+    The device is chosen here: in a Ray worker `cuda` is the GPU that Ray gave it. Raises `EvolossError` without one.
+    """
     torch.set_num_threads(1)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EvolossError(
+            f"the device is {device}, and torch {torch.__version__} finds no GPU: --device cpu does without"
+        )
     return {spec: Workbench(dataset, torch.device(device)) for spec, dataset in datasets.items()}
 
 

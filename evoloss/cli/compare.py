@@ -16,6 +16,7 @@ from evoloss.cli.options import (
     DataDir,
     Dataset,
     Device,
+    Gpus,
     Imbalance,
     LabelNoise,
     Proxy,
@@ -77,6 +78,7 @@ def compare(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -101,8 +103,8 @@ def compare(
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
     grammar = searched.space if searched else load_space(space)
     rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
-    config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device))
-    backend = read_backend(workers, address, cache)
+    config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device, gpus_per_worker))
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     path = out or comparison.default_directory(spec.name)
     comparison.create(path, config)
     if run:
@@ -150,6 +152,7 @@ def evaluate(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -163,14 +166,22 @@ def evaluate(
     comparison.check_formula(text)
     spec = DataSpec(full_path(dataset), data_dir, None, label_noise, imbalance, seed)
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
-    rates, where = read_rates(lr), read_device(device)
+    rates, where = read_rates(lr), read_device(device, gpus_per_worker)
     asked = Asked(text, spec, load_space(space), changes, optimizer, rates, seeds, where, run, as_json)
     network = vision.read_network(task, model, image_size, amp, pretrained)
     if network is None:
-        config, judged = _by_proxy(asked, proxy, read_backend(workers, address, cache))
+        config, judged = _by_proxy(asked, proxy, read_backend(workers, address, cache, gpus_per_worker))
         conditions, score = "", "accuracy"
     else:
-        vision.refuse({"--proxy": proxy, "--workers": workers or None, "--address": address, "--cache": cache})
+        vision.refuse(
+            {
+                "--proxy": proxy,
+                "--workers": workers or None,
+                "--address": address,
+                "--cache": cache,
+                "--gpus-per-worker": gpus_per_worker,
+            }
+        )
         config, judged, conditions = vision.judged(asked, network)
         score = network.score
     _print_evaluation(_protocol(config, optimizer) + conditions, score, judged, as_json)

@@ -15,6 +15,7 @@ from evoloss.cli.options import (
     DataDir,
     Dataset,
     Device,
+    Gpus,
     Imbalance,
     LabelNoise,
     Mlflow,
@@ -77,6 +78,7 @@ def search(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     tensorboard: Tensorboard = False,
@@ -104,7 +106,7 @@ def search(
         "seed_expressions": [canonical(text) for text in seed_expr or []],
         "regimes": read_regimes(regimes),
         "time_limit": read_seconds(time_limit),
-        "device": read_device(device),
+        "device": read_device(device, gpus_per_worker),
         "space": grammar,
     }
     given = {
@@ -118,7 +120,7 @@ def search(
     shape = {"samples": samples, "label_noise": label_noise, "imbalance": imbalance}
     config = validated(RunConfig, values | given | shape, "search")
     run.check(config)
-    backend = read_backend(workers, address, cache)
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     directory = out or run.default_directory(config)
     if with_control:
         control.begin(directory, config, repeats, backend, quiet, as_json)
@@ -131,6 +133,7 @@ def resume(
     directory: Annotated[Path, typer.Argument(help="A directory of a search, control, comparison, ...", metavar="RUN")],
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     tensorboard: Tensorboard = False,
     mlflow: Mlflow = False,
@@ -139,7 +142,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue an interrupted directory of any command; it ends as one that was never interrupted."""
-    backend = read_backend(workers, address, cache)
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     sinks = read_sinks(tensorboard=tensorboard, mlflow=mlflow, wandb=wandb)
     if sinks and not (directory / "run.toml").is_file():
         raise EvolossError(f"--{sinks[0]} follows a search, and {directory} has no run.toml: leave it out")

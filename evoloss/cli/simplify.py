@@ -14,6 +14,7 @@ from evoloss.cli.options import (
     Cache,
     DataDir,
     Device,
+    Gpus,
     Proxy,
     Space,
     Workers,
@@ -59,6 +60,7 @@ def simplify(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -83,10 +85,12 @@ def simplify(
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
     grammar = found.config.space if found else load_space(space)
     rungs = comparison.rungs_of(grammar, proxy, changes, [optimizer], read_rates(lr))
-    meeting = comparison.configured(spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device))
+    meeting = comparison.configured(
+        spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device, gpus_per_worker)
+    )
     values = {"expression": text, "margin": margin, "scouts": scouts, "base": meeting}
     config = validated(simplify.Simplification, values, "the options")
-    backend = read_backend(workers, address, cache)
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     path = out or simplify.default_directory(spec.name)
     simplify.create(path, config)
     if found:

@@ -14,6 +14,7 @@ from evoloss.cli.options import (
     Cache,
     DataDir,
     Device,
+    Gpus,
     Proxy,
     Space,
     Workers,
@@ -51,6 +52,7 @@ def stress(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -77,8 +79,8 @@ def stress(
     grammar = found.config.space if found else load_space(space)
     rung = comparison.rungs_of(grammar, proxy, changes, [optimizer], read_rates(lr))[optimizer]
     names = stress.chosen(conditions)
-    config = stress.configured(spec, loaded, proxy, wanted, rung, names, seeds, read_device(device))
-    backend = read_backend(workers, address, cache)
+    config = stress.configured(spec, loaded, proxy, wanted, rung, names, seeds, read_device(device, gpus_per_worker))
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     path = out or stress.default_directory(spec.name)
     stress.create(path, config)
     for run in {formula.found.run for formula in formulas if formula.found}:
