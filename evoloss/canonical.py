@@ -17,7 +17,7 @@ from evoloss.syntax import MAX_EXPONENT, MAX_NUMBER, ExpressionError, Node, writ
 
 DIGITS = 6  # significant digits of a constant
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
-SUBTREES = 16_384  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
+SUBTREES = 4_096  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
 
 
 def canonical(node: Node) -> Node:
