@@ -568,27 +568,6 @@ except SystemExit:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_ctrl_c_loses_nothing(tmp_path):
-    """A real interrupt of a real process with Ray workers; resume then ends as an uninterrupted run does."""
-    import signal
-
-    command = [sys.executable, "-m", "evoloss", "search", "--space", "smoke", "--generations", "3", "--json"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
-    # A shell in the background ignores interrupts, and so would its children.
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen([*command, "--workers", "2", "--out", "run"], **options)
-    process.stdout.readline()  # the first generation is there
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert err.strip().splitlines() == ["evoloss: interrupted, nothing finished is lost; continue: evoloss resume run"]
-    again = [sys.executable, "-m", "evoloss", "resume", "run", "--workers", "0", "--quiet"]
-    subprocess.run(again, cwd=tmp_path, check=True, capture_output=True)
-    subprocess.run([*command, "--workers", "0", "--out", "whole"], cwd=tmp_path, check=True, capture_output=True)
-    tables = [pd.read_csv(tmp_path / name / "hall_of_fame.csv").drop(columns="seconds") for name in ("run", "whole")]
-    pd.testing.assert_frame_equal(*tables)
-
-
 @pytest.mark.skipif(not os.environ.get("EVOLOSS_DATA"), reason="needs EVOLOSS_DATA")
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "cifar10"])
 def test_search_on_real_images(run_cli, tmp_path, dataset):
