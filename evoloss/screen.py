@@ -77,7 +77,9 @@ def fingerprint(expression: Expression, num_classes: int) -> tuple[float, ...]:
     """
     _, gradients = probes(num_classes, TOLD_APART).gradients(expression)
     projections = _projections(num_classes)
-    fields = {name: gradient.flatten(1).nan_to_num(0, 0, 0).clamp(-LARGEST, LARGEST) for name, gradient in gradients.items()}
+    fields = {
+        name: gradient.flatten(1).nan_to_num(0, 0, 0).clamp(-LARGEST, LARGEST) for name, gradient in gradients.items()
+    }
     lengths = sum(field.square().sum(1) for field in fields.values()).sqrt()
     shadows = sum(field @ projections[name] for name, field in fields.items())
     directions = shadows / torch.where(lengths > 0, lengths, 1).unsqueeze(1)
