@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, listings, reproduce, search
+from evoloss.cli import compare, export, listings, reproduce, search
 from evoloss.errors import EvolossError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ _COMMANDS = (
     search.resume,
     compare.compare,
     compare.evaluate,
+    export.export,
     reproduce.reproduce,
     listings.baselines,
     listings.spaces,
