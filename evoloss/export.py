@@ -12,10 +12,10 @@ from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.formula import Formula, Found
 from evoloss.operators import REDUCTIONS, VARIABLES
-from evoloss.parity import CLASSES, cases, parity_file
+from evoloss.parity import CLASSES, cases, check, parity_file
 from evoloss.regimes import regimes_of
-from evoloss.syntax import Node
 from evoloss.source import subtrees
+from evoloss.syntax import Node
 from evoloss.torchfile import torch_file
 from evoloss.train import CENTERS_RATE
 
@@ -54,8 +54,10 @@ def _torch(formula: Formula, path: Path) -> dict[Path, str]:
     module = "".join(part.capitalize() for part in function.split("_"))
     classes = (formula.baseline and formula.baseline.classes) or CLASSES
     found = cases(formula.expression, formula.scale, classes)
+    text = torch_file(formula.expression, function, module, _head(formula), formula.scale)
+    check(text, function, formula.expression, found, classes)
     return {
-        path: torch_file(formula.expression, function, module, _head(formula), formula.scale),
+        path: text,
         path.with_name(f"test_{path.name}"): parity_file(function, module, formula.expression, found, classes),
     }
 
@@ -84,7 +86,9 @@ def _head(formula: Formula) -> str:
     widest = max(len(name) for name, *_ in legend)
     lines = _paragraphs(formula)
     end = lines.index("", 2)  # of the formula
-    return "\n".join([*lines[:end], "", *(f"    {name:<{widest}}  {meaning}" for name, _, meaning in legend), *lines[end:]])
+    return "\n".join(
+        [*lines[:end], "", *(f"    {name:<{widest}}  {meaning}" for name, _, meaning in legend), *lines[end:]]
+    )
 
 
 def _paragraphs(formula: Formula) -> list[str]:

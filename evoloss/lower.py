@@ -155,7 +155,7 @@ def _check(expression: Expression, num_classes: int, reduction: str, weight: Ten
 
 
 def is_linear(node: Node) -> bool:
-    """Whether a formula is a sum over single samples, linear in `cls` and `partner`: only then has one sample a loss."""
+    """Whether a sample has a loss of its own: the formula is linear in `cls` and `partner`, and has nothing else."""
     return _degree(node) is not None
 
 

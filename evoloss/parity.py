@@ -1,4 +1,4 @@
-"""The tests of an exported loss: cases with the values and gradients of `lower.Loss`, as a file that knows torch alone."""
+"""The tests of an exported loss: cases with values and gradients of `lower.Loss`, in a file that knows torch alone."""
 
 import inspect
 import pprint
@@ -109,6 +109,22 @@ def _mined(target: Tensor) -> Tensor:
     labels = target.argmax(1) if target.is_floating_point() else target
     places = (labels != IGNORED).nonzero().squeeze(1)
     return places[torch.stack(triplets(labels[places], 0))]
+
+
+def check(text: str, function: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> None:
+    """Raise `EvolossError` where the text of a file does not compute what the cases say."""
+    sizes = {"num_classes": classes} if signature(expression).num_classes else {}
+    namespace: dict[str, Any] = {}
+    exec(compile(text, f"{function}.py", "exec"), namespace)
+    for case in found:
+        try:
+            value = namespace[function](**case.inputs, **sizes, **case.options)
+        except (ArithmeticError, ValueError) as error:
+            raise EvolossError(f"`{expression}` does not compute outside evoloss: {error}") from None
+        if not torch.allclose(value, case.value, rtol=1e-9, atol=1e-12):
+            raise EvolossError(
+                f"`{expression}` is {value} outside evoloss, {case.value} inside, in the case {case.name}"
+            )
 
 
 def parity_file(stem: str, module: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> str:

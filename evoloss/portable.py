@@ -1,9 +1,9 @@
 """What an exported loss carries along: functions whose source is copied into its file, so they know torch alone.
 
-Nothing here has a shape that depends on values, nor a branch on them, so that `torch.compile` and `torch.export` see
-one graph; `_triplets` is the exception. What does not count (ignored samples, a sample paired with itself) holds a copy
-of something that does, and is left out of the sums: it can neither be non-finite nor send a gradient. Distances are
-those of `torch.cdist` without its matrix product, which autocast leaves in single precision.
+Nothing here branches on values, and nothing but the number of triplets depends on them, so that `torch.compile`,
+`torch.export` and `torch.jit.script` see one graph. What does not count (ignored samples, a sample paired with itself)
+holds a copy of something that does, and is left out of the sums: it can neither be non-finite nor send a gradient.
+Distances are those of `torch.cdist` without its matrix product, which autocast leaves in single precision.
 """
 
 import torch
@@ -72,13 +72,15 @@ def _pairs(x: Tensor, labels: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _triplets(labels: Tensor, counted: Tensor) -> Tensor:
-    """Anchors, positives, negatives [3, T]: all ordered agreeing pairs, one negative each, drawn by torch's generator."""
+    """Anchors, positives, negatives [3, T]: all ordered agreeing pairs, each with one random negative."""
     agree = labels.unsqueeze(1) == labels
     negative = counted & ~agree
     others = negative.sum(1)
-    anchor, positive = (counted & agree & (others > 0).unsqueeze(1)).nonzero(as_tuple=True)
+    pairs = (counted & agree & (others > 0).unsqueeze(1)).nonzero()
+    anchor, positive = pairs[:, 0], pairs[:, 1]
     negatives_first = negative.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
-    place = (torch.rand(len(anchor), device=labels.device) * others[anchor]).long().clamp_max(len(labels) - 1)
+    drawn = torch.rand_like(anchor, dtype=torch.float32) * others[anchor]
+    place = torch.minimum(drawn.long(), others[anchor] - 1)  # a product may round up
     return torch.stack((anchor, positive, negatives_first[anchor, place]))
 
 
@@ -113,13 +115,13 @@ def _pair(values: Tensor, agree: Tensor, counted: Tensor) -> Tensor:
 
 def _trip(values: Tensor) -> Tensor:
     """The mean of values [T]; no triplet, no loss."""
-    return values.sum() / max(len(values), 1)
+    return values.sum() / torch.ones_like(values).sum().clamp_min(1)
 
 
 def _per_sample(value: Tensor, target: Tensor, kept: Tensor, reduction: str) -> Tensor:
     """Values [N] as their sum, or in the shape of the samples [B, ...]; those of ignored samples are 0."""
     if reduction != "sum" and reduction != "none":
-        raise ValueError(f'reduction should be "mean", "sum" or "none", not {reduction!r}')
+        raise ValueError(f'reduction should be "mean", "sum" or "none", not "{reduction}"')
     value = value.masked_fill(~kept, 0.0)
     if reduction == "sum":
         return value.sum()

@@ -98,11 +98,11 @@ class Parity(unittest.TestCase):
         }
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = function(**half, **sizes())
-        self.assertEqual(value.dtype, torch.float32)
+        assert value.dtype == torch.float32
         single = {name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in half.items()}
         self.near(value, function(**single, **sizes()), 1e-6)
         value.backward()
-        self.assertTrue(all(tensor.grad.isfinite().all() for tensor in half.values() if tensor.grad is not None))
+        assert all(tensor.grad.isfinite().all() for tensor in half.values() if tensor.grad is not None)
 
     def test_torch_export(self) -> None:
         """`torch.export` sees one graph."""
@@ -114,7 +114,7 @@ class Parity(unittest.TestCase):
         """`torch.jit.script`, which newer versions of torch call deprecated."""
         made, arguments = module(CASES[0], tensors(CASES[0], torch.float64))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
             scripted = torch.jit.script(made)
         self.near(scripted(*arguments), CASES[0]["value"], 1e-10)
 

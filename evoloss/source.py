@@ -102,7 +102,9 @@ class _Writer:
     def longest(self, node: Node) -> "Node | None":
         """The child with the longest code, if it is worth a name."""
         assert isinstance(node, tuple)
-        parts = [part for part in node[1:] if isinstance(part, tuple) and part not in self.names and not is_number(part)]
+        parts = [
+            part for part in node[1:] if isinstance(part, tuple) and part not in self.names and not is_number(part)
+        ]
         best = max(parts, key=lambda part: len(self.write(part)[0]), default=None)
         return best if best is not None and len(self.write(best)[0]) > WIDTH // 4 else None
 

@@ -81,7 +81,7 @@ def torch_file(expression: Expression, function: str, module: str, head: str, sc
     imports += ["from torch.nn import functional"] if "functional." in body + carried else []
     texts = [
         _docstring(head) + "\n\n" + "\n".join(imports),
-        f'FORMULA = "{expression.text}"\nSCALE = {scale!r}',
+        f'FORMULA = "{expression.text}"{_LONG * (len(expression.text) > 107)}\nSCALE = {scale!r}',
         body,
         _module(shape, function, module),
         carried.rstrip("\n"),
@@ -107,7 +107,7 @@ def _function(shape: Signature, name: str) -> str:
     lines += ['    """' + _SHAPES[shape.linear], *(f"    {line}" if line else "" for line in _told(shape)), '    """']
     if not shape.linear:
         lines += ['    if reduction != "mean":']
-        lines += ['        raise ValueError(f\'this loss has only reduction="mean", not {reduction!r}\')']
+        lines += ['        raise ValueError(f\'this loss has only reduction="mean", not "{reduction}"\')']
     lines += [f"    {line}" for line in _variables(shape)]
     lines += [f"    {line}" for line in statements(shape.node, TORCH, reduce)]
     if shape.linear:
@@ -155,8 +155,8 @@ def _variables(shape: Signature) -> list[str]:
     if used & {"D", "Y", "Dp", "Dn"}:
         lines += [f"D, {'Y' if _needs_agree(shape) else '_'}, counted = _pairs(x, labels, kept)"]
     if shape.triplets:
-        lines += ["anchor, positive, negative = _triplets(labels, counted) if triplets is None else triplets"]
-        lines += ["Dp, Dn = D[anchor, positive], D[anchor, negative]"]
+        lines += ["if triplets is None:", "    triplets = _triplets(labels, counted)"]
+        lines += ["Dp, Dn = D[triplets[0], triplets[1]], D[triplets[0], triplets[2]]"]
     return lines
 
 
@@ -205,6 +205,8 @@ def _called(text: str) -> list[str]:
     return [node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
 
 
+_LONG = "  # noqa: E501"
+
 _REDUCED = {
     "cls": "_cls({}, target, labels, kept, {}, reduction)",
     "pair": "_pair({}, Y, counted)",
@@ -213,13 +215,13 @@ _REDUCED = {
 }
 
 _SHAPES = {
-    True: "The loss of a batch: a scalar, or [B, ...] with `reduction` \"none\".",
+    True: 'The loss of a batch: a scalar, or [B, ...] with `reduction` "none".',
     False: "The loss of a batch: a scalar.",
 }
 
 _TWIN = {
     False: '."""',
-    True: ', with its centers: give `loss.parameters()` to an optimizer, for instance SGD at 0.5."""',
+    True: ', with its centers.\n\n    Give `loss.parameters()` to an optimizer, such as SGD at 0.5.\n    """',
 }
 
 # By the field of a signature; what is no field is always told.
@@ -229,12 +231,14 @@ _ARGUMENTS = {
     "embeddings": ["embeddings: [B, E, ...], what the last layer of the model sees."],
     "centers": ["centers: [K, E], learned, one a class."],
     "weight": [
-        "weight: [K]; counts a sample by its class (and the mean is weighted), or each class's term where the target is",
-        "    probabilities, as `nn.CrossEntropyLoss` does.",
+        "weight: [K]; counts a sample by its class (and the mean is weighted), or each class's term where the target",
+        "    is probabilities, as `nn.CrossEntropyLoss` does.",
     ],
-    "samples": ["Trailing dimensions are samples. Those of `ignore_index` count for nothing; `scale` multiplies the result."],
+    "samples": [
+        "Trailing dimensions are samples. Those of `ignore_index` count for nothing; `scale` multiplies the result."
+    ],
     "triplets": [
-        "triplets: [3, T], indices of anchors, positives and negatives; by default all ordered pairs of one class, with",
-        "    one negative each, drawn by torch's generator.",
+        "triplets: [3, T], indices of anchors, positives and negatives; by default all ordered pairs of one class,",
+        "    with one negative each, drawn by torch's generator.",
     ],
 }
