@@ -1,6 +1,7 @@
 """The tests of an exported loss: cases with values and gradients of `lower.Loss`, in a file that knows torch alone."""
 
 import inspect
+import json
 import pprint
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,24 +123,18 @@ def check(text: str, function: str, expression: Expression, found: list[Case], c
         except (ArithmeticError, ValueError) as error:
             raise EvolossError(f"`{expression}` does not compute outside evoloss: {error}") from None
         if not torch.allclose(value, case.value, rtol=1e-9, atol=1e-12):
-            raise EvolossError(
-                f"`{expression}` is {value} outside evoloss, {case.value} inside, in the case {case.name}"
-            )
+            both = f"{value.tolist()} outside evoloss and {case.value.tolist()} inside"
+            raise EvolossError(f"`{expression}` is {both} in the case {case.name}: please report it")
 
 
 def parity_file(stem: str, module: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> str:
     """The text of `test_<stem>.py`."""
     available = {"num_classes": classes, "embedding_dim": DIMENSIONS}
-    sizes = {name: available[name] for name in signature(expression).sizes}
-    values = pprint.pformat([case.literal() for case in found], width=110, compact=True, sort_dicts=False)
+    sizes = json.dumps({name: available[name] for name in signature(expression).sizes})
+    cases = pprint.pformat([case.literal() for case in found], width=110, compact=True, sort_dicts=False)[1:-1]
     parts = (portable_test.tensors, portable_test.module, portable_test.sizes, portable_test.Parity)
-    return "\n\n\n".join(
-        [
-            _HEAD.format(stem=stem, module=module).strip("\n") + f"\n\nSIZES = {sizes}\nCASES = {values}",
-            *(inspect.getsource(part).rstrip("\n") for part in parts),
-            'if __name__ == "__main__":\n    unittest.main()\n',
-        ]
-    )
+    texts = [_HEAD.format(stem=stem, module=module, sizes=sizes, cases=cases), *map(inspect.getsource, parts), _FOOT]
+    return "\n\n\n".join(text.strip("\n") for text in texts) + "\n"
 
 
 _HEAD = '''
@@ -155,7 +150,19 @@ from torch import Tensor, nn
 
 from {stem} import {module} as Module
 from {stem} import {stem} as function
+
+SIZES: dict[str, int] = {sizes}
+# fmt: off
+CASES: list[dict[str, Any]] = [
+ {cases},
+]
+# fmt: on
 '''
+
+_FOOT = """
+if __name__ == "__main__":
+    unittest.main()
+"""
 
 
 def _numbers(tensor: Tensor) -> Any:
