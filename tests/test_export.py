@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from evoloss import export, formula, portable
+from evoloss import export, formula
 from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError
+from evoloss.export import portable
+from evoloss.export.signature import signature
 from evoloss.layouts import triplets
 from evoloss.lower import Loss
-from evoloss.torchfile import signature
 
 RUN = Path(__file__).parent.parent / "runs" / "fashion-mnist-hybrid-0"
 OTHERS = {
@@ -38,8 +39,6 @@ class Blocked:
         if name.partition(".")[0] == "evoloss":
             raise ImportError("there is no evoloss here")
 sys.meta_path.insert(0, Blocked())
-import torch
-torch.set_num_threads(1)
 found = {}
 for name, skipped in json.loads(sys.argv[1]).items():
     (suite,) = unittest.TestLoader().loadTestsFromModule(importlib.import_module(f"test_{name}"))
@@ -77,18 +76,39 @@ def alone(folder):
         .replace("import Ce as", "import Broken as")
         .replace("import ce as", "import broken as")
     )
-    wanted = {name: [] if name == "ngl" else SLOW[2:] if name in TRACED else SLOW for name in (*ALL, "broken")}
+    wanted = {name: () if name == "ngl" else SLOW[2:] if name in TRACED else SLOW for name in (*ALL, "broken")}
+    return run_alone(folder, wanted)
+
+
+def run_alone(folder, wanted):
+    """Run the tests of these files, without some, in a process that has no evoloss."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    paths = [str(folder), *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
     done = subprocess.run(
         [sys.executable, "-c", ALONE, json.dumps(wanted)],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(folder)},
+        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def alone_in_jax(tmp_path_factory):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed: pip install evoloss[jax]")
+    folder = tmp_path_factory.mktemp("jax")
+    for name in TRACED:
+        export.save(export.files(formula.find(ALL[name]), folder / f"{name}_jax.py"))
+    return run_alone(folder, {f"{name}_jax": () for name in TRACED})
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_the_tests_pass_in_jax_where_there_is_no_evoloss(name, alone_in_jax):
+    assert alone_in_jax[f"{name}_jax"] == {"ran": 5, "bad": []}
 
 
 def loaded(folder, name):
@@ -254,7 +274,8 @@ def test_latex(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("loss.txt", "--to should end in .py or .tex, such as loss.py, not `loss.txt`"),
+        ("_jax.py", "--to should be a name"),
+        ("loss.txt", "--to should end in _jax.py, .py, .tex, such as loss.py, not `loss.txt`"),
         ("my-loss.py", "--to should be a name for a Python function of your own in lower case"),
         ("Loss.py", "--to should be a name"),
         ("class.py", "--to should be a name"),

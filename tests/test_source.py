@@ -6,13 +6,14 @@ from hypothesis import assume, given, settings
 from strategies import scalars, short_number
 
 from evoloss.errors import EvolossError
+from evoloss.export.signature import signature
+from evoloss.export.source import NUMBERS, TORCH, stable, statements
+from evoloss.export.torchfile import torch_file
 from evoloss.expression import Expression
 from evoloss.layouts import triplets
 from evoloss.lower import Loss
 from evoloss.operators import OPERATORS
-from evoloss.source import NUMBERS, TORCH, stable, statements
 from evoloss.syntax import read
-from evoloss.torchfile import signature, torch_file
 
 
 def lines(text):

@@ -8,7 +8,9 @@ import typer
 
 def export(
     loss: Annotated[str, typer.Argument(help="A formula, a name of `evoloss baselines`, or RUN#rank.")],
-    to: Annotated[Path, typer.Option(help="loss.py for torch, with test_loss.py beside it; or loss.tex.")],
+    to: Annotated[
+        Path, typer.Option(help="loss.py for torch or loss_jax.py for JAX, with tests beside it; or loss.tex.")
+    ],
 ) -> None:
     """Write a loss as a file that does not need evoloss, with tests that do not either."""
     from evoloss import comparison, export, formula

@@ -9,20 +9,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from evoloss.errors import EvolossError
+from evoloss.export.jaxfile import jax_file
+from evoloss.export.parity import CLASSES, cases, check, jax_tests, torch_tests
+from evoloss.export.source import subtrees
+from evoloss.export.torchfile import torch_file
 from evoloss.expression import Expression
 from evoloss.formula import Formula, Found
 from evoloss.operators import REDUCTIONS, VARIABLES
-from evoloss.parity import CLASSES, cases, check, parity_file
 from evoloss.regimes import regimes_of
-from evoloss.source import subtrees
 from evoloss.syntax import Node
-from evoloss.torchfile import torch_file
 from evoloss.train import CENTERS_RATE
 
 WIDTH = 118
 
 # Names that an exported file gives a meaning of its own, or that would hide a module that it imports.
-_TAKEN = {"torch", "nn", "functional", "tensor", "optional"} | sys.stdlib_module_names
+_TAKEN = {"torch", "nn", "functional", "tensor", "jax", "jnp"} | sys.stdlib_module_names
 
 
 def files(formula: Formula, path: Path) -> dict[Path, str]:
@@ -30,7 +31,7 @@ def files(formula: Formula, path: Path) -> dict[Path, str]:
     for suffix, write in FORMATS.items():
         if path.name.endswith(suffix):
             return write(formula, path)
-    raise EvolossError(f"--to should end in {' or '.join(FORMATS)}, such as loss.py, not `{path.name}`")
+    raise EvolossError(f"--to should end in {', '.join(FORMATS)}, such as loss.py, not `{path.name}`")
 
 
 def save(texts: dict[Path, str]) -> None:
@@ -47,23 +48,40 @@ def save(texts: dict[Path, str]) -> None:
 
 
 def _torch(formula: Formula, path: Path) -> dict[Path, str]:
-    function = path.stem
-    if not re.fullmatch("[a-z][a-z0-9_]*", function) or keyword.iskeyword(function) or function in _TAKEN:
+    function = _function_name(path, path.stem)
+    module = "".join(part.capitalize() for part in function.split("_"))
+    classes = _classes(formula)
+    found = cases(formula.expression, formula.scale, classes)
+    text = torch_file(formula.expression, function, module, _head(formula, "torch"), formula.scale)
+    check(text, function, formula.expression, found, classes)
+    return {path: text, _beside(path): torch_tests(function, module, formula.expression, found, classes)}
+
+
+def _jax(formula: Formula, path: Path) -> dict[Path, str]:
+    function = _function_name(path, path.stem.removesuffix("_jax"))
+    classes = _classes(formula)
+    found = cases(formula.expression, formula.scale, classes)
+    text = jax_file(formula.expression, function, _head(formula, "JAX"), formula.scale)
+    return {path: text, _beside(path): jax_tests(path.stem, function, formula.expression, found, classes)}
+
+
+def _function_name(path: Path, name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or {name, path.stem} & _TAKEN:
         wanted = "a name for a Python function of your own in lower case"
         raise EvolossError(f"--to should be {wanted}, such as loss.py or my_loss.py, not `{path.name}`")
-    module = "".join(part.capitalize() for part in function.split("_"))
-    classes = (formula.baseline and formula.baseline.classes) or CLASSES
-    found = cases(formula.expression, formula.scale, classes)
-    text = torch_file(formula.expression, function, module, _head(formula), formula.scale)
-    check(text, function, formula.expression, found, classes)
-    return {
-        path: text,
-        path.with_name(f"test_{path.name}"): parity_file(function, module, formula.expression, found, classes),
-    }
+    return name
+
+
+def _classes(formula: Formula) -> int:
+    return (formula.baseline and formula.baseline.classes) or CLASSES
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"test_{path.name}")
 
 
 def _latex(formula: Formula, path: Path) -> dict[Path, str]:
-    symbols = [f"    \\item[${latex}$] {_escaped(meaning)}" for _, latex, meaning in _legend(formula.expression)]
+    symbols = [f"    \\item[{{${latex}$}}] {_escaped(meaning)}" for _, latex, meaning in _legend(formula.expression)]
     lines = [
         *(f"% {line}".rstrip() for line in _paragraphs(formula)),
         r"\begin{equation}",
@@ -80,15 +98,14 @@ def _escaped(text: str) -> str:
     return re.sub(r"([&%$#_{}])", r"\\\1", text)
 
 
-def _head(formula: Formula) -> str:
+def _head(formula: Formula, library: str) -> str:
     """The docstring of an exported file."""
     legend = _legend(formula.expression)
     widest = max(len(name) for name, *_ in legend)
     lines = _paragraphs(formula)
     end = lines.index("", 2)  # of the formula
-    return "\n".join(
-        [*lines[:end], "", *(f"    {name:<{widest}}  {meaning}" for name, _, meaning in legend), *lines[end:]]
-    )
+    told = [f"    {name:<{widest}}  {meaning}" for name, _, meaning in legend]
+    return "\n".join([*lines[:end], "", *told, *lines[end:-1], f"{lines[-1]} Needs {library} alone."])
 
 
 def _paragraphs(formula: Formula) -> list[str]:
@@ -98,7 +115,7 @@ def _paragraphs(formula: Formula) -> list[str]:
         f"Origin: {_origin(formula)}",
         f"Scale: {_scale(formula)}",
         f"Recipe: {_recipe(formula)}",
-        f"Written by evoloss {version('evoloss')}; needs torch alone.",
+        f"Written by evoloss {version('evoloss')}.",
     ]
     lines = [f"{title}.", "", *textwrap.wrap(formula.expression.text, WIDTH - 4, break_long_words=False)]
     lines[2:] = [f"    {line}" for line in lines[2:]]
@@ -164,4 +181,4 @@ def _augmented(flips: bool, shifts: bool) -> list[str]:
 
 
 # By how the name of the file ends.
-FORMATS: dict[str, Callable[[Formula, Path], dict[Path, str]]] = {".py": _torch, ".tex": _latex}
+FORMATS: dict[str, Callable[[Formula, Path], dict[Path, str]]] = {"_jax.py": _jax, ".py": _torch, ".tex": _latex}

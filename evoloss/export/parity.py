@@ -1,20 +1,19 @@
 """The tests of an exported loss: cases with values and gradients of `lower.Loss`, in a file that knows torch alone."""
 
-import inspect
 import json
 import pprint
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from evoloss import portable_test
 from evoloss.errors import EvolossError
+from evoloss.export.signature import Signature, signature
 from evoloss.expression import Expression
 from evoloss.layouts import triplets
 from evoloss.lower import Loss
-from evoloss.torchfile import Signature, signature
 
 SAMPLES, CLASSES, DIMENSIONS = 6, 4, 3
 IGNORED = -100
@@ -127,29 +126,40 @@ def check(text: str, function: str, expression: Expression, found: list[Case], c
             raise EvolossError(f"`{expression}` is {both} in the case {case.name}: please report it")
 
 
-def parity_file(stem: str, module: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> str:
-    """The text of `test_<stem>.py`."""
+def torch_tests(stem: str, module: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> str:
+    """The text of `test_<stem>.py` for torch."""
     available = {"num_classes": classes, "embedding_dim": DIMENSIONS}
-    sizes = json.dumps({name: available[name] for name in signature(expression).sizes})
-    cases = pprint.pformat([case.literal() for case in found], width=110, compact=True, sort_dicts=False)[1:-1]
-    parts = (portable_test.tensors, portable_test.module, portable_test.sizes, portable_test.Parity)
-    texts = [_HEAD.format(stem=stem, module=module, sizes=sizes, cases=cases), *map(inspect.getsource, parts), _FOOT]
-    return "\n\n\n".join(text.strip("\n") for text in texts) + "\n"
+    sizes = {name: available[name] for name in signature(expression).sizes}
+    imports = f"from {stem} import {module} as Module\nfrom {stem} import {stem} as function"
+    return _tests(stem, "portable_test.py", imports, sizes, found)
 
 
-_HEAD = '''
+def jax_tests(stem: str, function: str, expression: Expression, found: list[Case], classes: int = CLASSES) -> str:
+    """The text of `test_<stem>.py` for JAX."""
+    sizes = {"num_classes": classes} if signature(expression).num_classes else {}
+    return _tests(stem, "portable_jax_test.py", f"from {stem} import {function} as function", sizes, found)
+
+
+def _tests(stem: str, portable: str, imports: str, sizes: dict[str, int], found: list[Case]) -> str:
+    """The source of a file of portable tests, with what it tests in the place of what it says there for the linters."""
+    text = Path(__file__).with_name(portable).read_text(encoding="utf-8")
+    head, _, rest = text.partition("\n\n# What the file")
+    return _TESTS.format(
+        stem=stem,
+        head=head.partition('"""\n')[2].strip("\n"),
+        imports=imports,
+        sizes=json.dumps(sizes),
+        cases=pprint.pformat([case.literal() for case in found], width=110, compact=True, sort_dicts=False)[1:-1],
+        tests=rest.partition("\n\n\n")[2].strip("\n"),
+    ).lstrip("\n")
+
+
+_TESTS = '''
 """`{stem}.py` beside what evoloss computed when it was exported: run `python test_{stem}.py`, or pytest."""
 
-import shutil
-import unittest
-import warnings
-from typing import Any
+{head}
 
-import torch
-from torch import Tensor, nn
-
-from {stem} import {module} as Module
-from {stem} import {stem} as function
+{imports}
 
 SIZES: dict[str, int] = {sizes}
 # fmt: off
@@ -157,12 +167,14 @@ CASES: list[dict[str, Any]] = [
  {cases},
 ]
 # fmt: on
-'''
 
-_FOOT = """
+
+{tests}
+
+
 if __name__ == "__main__":
     unittest.main()
-"""
+'''
 
 
 def _numbers(tensor: Tensor) -> Any:

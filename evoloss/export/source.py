@@ -20,12 +20,17 @@ class Dialect:
 
     `functions` are format strings over arguments that are arrays, `numbers` over Python numbers. `clamps` are those of
     max and min over an array and a number, `fill` makes an array like the first argument of the number in the second.
+    `variables` are those of the language that come from the logits `z`, `array` is the type of all of them, and
+    `mines` tells whether triplets can be chosen where none are given.
     """
 
     functions: dict[str, str]
     numbers: dict[str, str]
     clamps: dict[str, str]
     fill: str
+    variables: dict[str, str]
+    array: str
+    mines: bool
 
 
 def stable(node: Node) -> Node:
@@ -169,4 +174,24 @@ TORCH = Dialect(
     numbers=NUMBERS,
     clamps={"max": "torch.clamp({}, min={})", "min": "torch.clamp({}, max={})"},
     fill="torch.full_like({}, {})",
+    variables={"p": "z.softmax(1).clamp(1e-7, 1.0)", "log_p": "z.log_softmax(1)"},
+    array="Tensor",
+    mines=True,
+)
+
+JAX = Dialect(
+    functions={name: f"jnp.{name}({{}})" for name in _PLAIN}
+    | {name: f"jax.nn.{name}({{}})" for name in ("sigmoid", "softplus", "relu")}
+    | {
+        "erf": "jax.lax.erf({})",
+        "logsigmoid": "jax.nn.log_sigmoid({})",
+        "max": "jnp.maximum({}, {})",
+        "min": "jnp.minimum({}, {})",
+    },
+    numbers=NUMBERS,
+    clamps={"max": "jnp.maximum({}, {})", "min": "jnp.minimum({}, {})"},
+    fill="jnp.full_like({}, {})",
+    variables={"p": "jnp.clip(jax.nn.softmax(z, 1), 1e-7, 1.0)", "log_p": "jax.nn.log_softmax(z, 1)"},
+    array="jax.Array",
+    mines=False,
 )
