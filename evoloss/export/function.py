@@ -17,7 +17,11 @@ def function_text(shape: Signature, name: str, dialect: Dialect) -> str:
 
     arguments = [f"    {argument}," for argument in _arguments(shape, dialect)]
     lines = [f"def {name}(", *arguments, f") -> {dialect.array}:"]
-    lines += ['    """' + _SHAPES[shape.linear], *(f"    {line}" if line else "" for line in _told(shape)), '    """']
+    lines += [
+        '    """' + _SHAPES[shape.linear],
+        *(f"    {line}" if line else "" for line in _told(shape, dialect)),
+        '    """',
+    ]
     if not shape.linear:
         lines += ['    if reduction != "mean":']
         lines += ['        raise ValueError(f\'this loss has only reduction="mean", not "{reduction}"\')']
@@ -46,13 +50,13 @@ def options(shape: Signature, dialect: Dialect) -> list[str]:
     return [*weight, "ignore_index: int = -100", 'reduction: str = "mean"', "scale: float = SCALE"]
 
 
-def _told(shape: Signature) -> list[str]:
+def _told(shape: Signature, dialect: Dialect) -> list[str]:
     """What the docstring says of the arguments."""
     lines = [""]
     for word, told in _ARGUMENTS.items():
         if getattr(shape, word, True):
             lines += told
-    return lines
+    return lines + (_MINED if shape.triplets and dialect.mines else [])
 
 
 def _variables(shape: Signature, dialect: Dialect) -> list[str]:
@@ -140,7 +144,8 @@ _ARGUMENTS = {
         "Trailing dimensions are samples. Those of `ignore_index` count for nothing; `scale` multiplies the result."
     ],
     "triplets": [
-        "triplets: [3, T], indices of anchors, positives and negatives; where they may be left out, they are all",
-        "    ordered pairs of one class, with one negative each, drawn by torch's generator.",
+        "triplets: [3, T], indices of anchors, positives and negatives.",
     ],
 }
+
+_MINED = ["    By default all ordered pairs of one class, each with one negative drawn by torch's generator."]
