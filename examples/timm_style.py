@@ -9,6 +9,7 @@ wrote, takes classes and probabilities alike. Needs `timm` and scikit-learn.
 
 import argparse
 
+import numpy as np
 import timm
 import torch
 from cifar_loss import CifarLoss
@@ -33,6 +34,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
+    np.random.seed(0)  # of mixup
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pixels, labels = load_digits(return_X_y=True)
     parts = train_test_split(pixels / 16, labels, test_size=0.25, random_state=0, stratify=labels)

@@ -306,7 +306,7 @@ def test_the_command(run_cli, tmp_path):
     code, out, err = run_cli("export", "log(p)*(-y)", "--to", path)
     assert (code, err) == (0, "")
     test = tmp_path / "test_loss.py"
-    assert out == f"cls(-y*log(p))\nwritten: {path}, {test}\ntry it: cd {tmp_path} && python test_loss.py\n"
+    assert out == f"cls(-y*log(p))\nwritten: {path}, {test}\ntry it: python {test}\n"
     assert path.exists()
 
 

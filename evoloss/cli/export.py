@@ -23,4 +23,4 @@ def export(
     print(f"written: {', '.join(map(str, texts))}")
     tests = [path.name for path in texts if path.name.startswith("test_")]
     for name in tests:
-        print(f"try it: cd {to.parent} && python {name}")
+        print(f"try it: python {to.with_name(name)}")
