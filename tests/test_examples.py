@@ -14,7 +14,7 @@ from evoloss import export, formula
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 RUNS = {"fashion_loss": "runs/fashion-mnist-hybrid-0#3", "cifar_loss": "runs/cifar10-hybrid-0#1"}
-# By script: the package that it needs, its arguments, and an accuracy (measured: .982, .956, .949), far above chance, which is .1.
+# By script: the package that it needs, its arguments, and an accuracy (measured: .982, .956, .949) far above chance.
 SCRIPTS = {
     "plain_loop": ("torch", (), 0.95),
     "lightning_module": ("lightning", ("--epochs", "5"), 0.9),
