@@ -143,7 +143,7 @@ def _check(expression: Expression, num_classes: int, reduction: str, weight: Ten
         raise EvolossError(f"num_classes should be 2 or more, not {num_classes}")
     if reduction not in ("mean", "sum", "none"):
         raise EvolossError(f'reduction should be "mean", "sum" or "none", not {reduction!r}')
-    if reduction != "mean" and _degree(expression.node) is None:
+    if reduction != "mean" and not is_linear(expression.node):
         raise EvolossError(
             f'reduction="{reduction}" needs a loss of single samples, linear in cls(...) and partner(...); '
             f'`{expression}` has only reduction="mean"'
@@ -153,6 +153,11 @@ def _check(expression: Expression, num_classes: int, reduction: str, weight: Ten
             raise EvolossError(f"weight should have the shape [{num_classes}], not {list(weight.shape)}")
         if "class" not in expression.layouts:
             raise EvolossError(f"class weights apply to cls(...), which `{expression}` has not")
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a sample has a loss of its own: the formula is linear in `cls` and `partner`, and has nothing else."""
+    return _degree(node) is not None
 
 
 def _degree(node: Node) -> int | None:

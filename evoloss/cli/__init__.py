@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, explain, listings, replay, report, reproduce, search, simplify, stress
+from evoloss.cli import compare, explain, export, listings, replay, report, reproduce, search, simplify, stress
 from evoloss.errors import EvolossError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ _COMMANDS = (
     stress.stress,
     simplify.simplify,
     replay.replay,
+    export.export,
     reproduce.reproduce,
     explain.explain,
     listings.baselines,
