@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from evoloss.archive import Archive
+from evoloss.evaluations import as_written
+from evoloss.expression import Expression
 from evoloss.duplicates import Fingerprints
 from evoloss.records import Candidate, Status
 
@@ -23,8 +25,11 @@ class Census:
     rejected: Counter[str] = field(default_factory=Counter)
 
     def restore(self, archive: Archive) -> None:
-        """Take in the candidates of all finished generations."""
+        """Take in the candidates of all finished generations. Raises `EvolossError` where one is not what it was."""
         for candidate in archive.candidates():
+            with as_written(archive.path):
+                if Expression(candidate.expression).key != candidate.key:
+                    raise ValueError(f"{candidate.expression!r} is not the loss {candidate.key}")
             self._enter(candidate)
             if candidate.fingerprint and candidate.status is not Status.DUPLICATE:
                 self.fingerprints.add(candidate.key, candidate.fingerprint)

@@ -1,9 +1,11 @@
 """Finished evaluations in SQLite, by loss, protocol and seed: a table of a run's archive, and of a shared cache."""
 
 import json
+import math
+import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +43,17 @@ class Kind:
     mend: str
 
 
-def connect(path: Path, kind: Kind) -> sqlite3.Connection:
+def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, or make it where there is none; every statement commits by itself, unless a transaction is begun.
 
-    Raises `EvolossError` where the file is something else, and leaves it as it is.
+    `read_only` makes nothing, changes nothing, and needs no right to. Raises `EvolossError` where the file is something
+    else, and leaves it as it is.
     """
     try:
-        connection = sqlite3.connect(path, PATIENCE, isolation_level=None)
+        place: str | Path = _read_only(path) if read_only else path
+        connection = sqlite3.connect(place, PATIENCE, isolation_level=None, uri=read_only)
         try:
-            _prepare(connection, path, kind)
+            _prepare(connection, path, kind, read_only)
         except BaseException:
             connection.close()
             raise
@@ -58,32 +62,65 @@ def connect(path: Path, kind: Kind) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
+def _read_only(path: Path) -> str:
+    """The URI to open a file with that is only read.
+
+    SQLite would have to make two files beside it, for other processes that may write to it, even to read it. Where it
+    may not make them nobody writes.
+    """
+    shared = path.with_name(f"{path.name}-wal").exists() or os.access(path.parent, os.W_OK)
+    return f"{path.resolve().as_uri()}?mode=ro{'' if shared else '&immutable=1'}"
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bool) -> None:
     def first(statement: str) -> Any:
         return connection.execute(statement).fetchone()[0]
 
     connection.execute("BEGIN")  # all of this from one moment: another process may be making the file
     application, version = first("PRAGMA application_id"), first("PRAGMA user_version")
     tables = first("SELECT COUNT(*) FROM sqlite_master")
+    strange = first("SELECT COUNT(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")  # they act on what is read
     connection.execute("COMMIT")
-    if application == version == tables == 0:
+    if application == version == tables == 0 and not read_only:
         marks = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
         connection.executescript(f"BEGIN IMMEDIATE; {kind.schema} {marks} COMMIT;")
-    elif (application, version) != (kind.application, kind.version):
-        found = f"format {version}" if application == kind.application else "another SQLite file"
+    elif (application, version) != (kind.application, kind.version) or strange:
+        same = application == kind.application and (version or not tables) and not strange
+        found = f"format {version}" if same else "another SQLite file"
         raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Raise `EvolossError` where a value that is read inside is not as evoloss writes it."""
+    try:
+        yield
+    except EvolossError:
+        raise
+    except (sqlite3.Error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise EvolossError(f"{path} is damaged ({problem}): restore it from a copy, or begin anew") from None
+
+
+def finite(value: Any) -> Any:
+    """A number, or None. Raises `ValueError` for anything else: SQLite keeps whatever it is given, and so does JSON."""
+    if value is None or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"expected a number, got {value!r}")
 
 
 def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation | None:
-    """The finished evaluation of this job under this protocol, or None."""
+    """The finished evaluation of this job under this protocol, or None. Raises `ValueError` where it is damaged."""
     row = connection.execute(_FIND, (job.key, protocol, job.seed)).fetchone()
     if row is None:
         return None
     status, detail, score, test_score, scale, negate, fingerprint, seconds = row
-    known = tuple(json.loads(fingerprint))
-    return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds)
+    known = tuple(map(finite, json.loads(fingerprint)))
+    score, test_score, scale, seconds = map(finite, (score, test_score, scale, seconds))
+    return Evaluation(job, Status(status), str(detail), score, test_score, scale, bool(negate), known, seconds)
 
 
 def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, str]]) -> None:

@@ -17,6 +17,7 @@ from evoloss.census import Census
 from evoloss.climb import Climb
 from evoloss.config import RunConfig
 from evoloss.errors import EvolossError
+from evoloss.evaluations import as_written
 from evoloss.expression import Expression
 from evoloss.newcomers import Member, Newcomers
 from evoloss.ranking import ranked
@@ -80,6 +81,7 @@ class Search:
         self.newcomers = Newcomers(config, self.grammar, self.census, self._evaluate)
         self.climb = Climb(config, self._evaluate)
         self.population: list[Individual] = []
+        self.restored = False  # whether the archive was found to be whole
         self.progress = Progress(
             config.generations, time.monotonic(), rejected=self.census.rejected, gains=config.gains
         )
@@ -97,10 +99,12 @@ class Search:
     def _restore(self) -> None:
         self.census.restore(self.archive)
         for key, names in self.archive.population():
-            tree = self.grammar.load(names)
-            tree.expression = Expression(self.census.candidates[key].expression)
+            with as_written(self.archive.path):
+                tree = self.grammar.load(names)
+                tree.expression = Expression(self.census.candidates[key].expression)
             self.population.append(tree)
         self.selection.rate_parents(self.population, self.census.candidates)
+        self.restored = True
 
     def _generation(self, number: int) -> None:
         start = time.monotonic()
