@@ -20,8 +20,8 @@ DIGITS = 6  # significant digits of a constant
 MAX_NODES = 200  # the largest hand-written loss has 56, a tree of a search 40
 PATIENCE = 5.0  # seconds of processor time; 40 nodes take some 10 ms, the worst formula known half a second
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
-SHORT_NUMBER = 1_000_000_000  # numerators up to it, and denominators up to
-SHORT_ROOT = 100  # this, are raised exactly
+SHORT_NUMBER = 10**9  # fractions of such numbers are raised exactly to powers with denominators up to
+SHORT_ROOT = 100  # this
 SUBTREES = 16_384  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
 
 
@@ -204,16 +204,17 @@ def _raised(base: Any, exponent: Any) -> Any:
     sympy factors exact ones: `(12*p)**0.91237` would be a number of 300,000 bits under a root, and take for ever.
     """
     if exponent.is_Rational and not exponent.is_Integer:
-        numbers = [factor for factor in sympy.Mul.make_args(base) if factor.is_number]
-        if not all(_is_short(number) for number in (exponent, *numbers)):
-            number, rest = sympy.Mul(*numbers), sympy.Mul(*(f for f in sympy.Mul.make_args(base) if not f.is_number))
-            value = float(number)
+        factors = sympy.Mul.make_args(base)
+        numbers = [factor for factor in factors if all(part.is_Number for part in factor.as_base_exp())]
+        if numbers and not (exponent.q <= SHORT_ROOT and all(map(_is_short, numbers))):
+            value = float(sympy.Mul(*numbers))
+            rest = sympy.Mul(*(factor for factor in factors if factor not in numbers))
             return _number(fold("pow", abs(value), float(exponent))) * (rest if value > 0 else -rest) ** exponent
     return base**exponent
 
 
 def _is_short(number: Any) -> bool:
-    return number.is_Rational and abs(number.p) <= SHORT_NUMBER and number.q <= SHORT_ROOT
+    return number.is_Rational and max(abs(number.p), number.q) <= SHORT_NUMBER
 
 
 def _exponential(argument: Any) -> Any:
