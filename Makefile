@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup search test lint benchmark clean
+.PHONY: setup search test test-lowest lint audit benchmark clean
 
 setup: .venv/installed
 
@@ -18,14 +18,28 @@ search: setup
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
 
+# The suite with the oldest releases that pyproject.toml allows; torch's are some 3 GB.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
+	.venv-lowest/bin/python -m pytest
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+# Known vulnerabilities of what is installed; asks the index's advisories.
+audit: setup
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 benchmark: setup
 	$(BIN)/python -m benchmarks.basics
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf .venv .venv-lowest .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .coverage

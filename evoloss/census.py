@@ -31,7 +31,7 @@ class Census:
                 if Expression(candidate.expression).key != candidate.key:
                     raise ValueError(f"{candidate.expression!r} is not the loss {candidate.key}")
             self._enter(candidate)
-            if candidate.fingerprint and candidate.status is not Status.DUPLICATE:
+            if candidate.fingerprint and (candidate.scores or candidate.status is not Status.DUPLICATE):
                 self.fingerprints.add(candidate.key, candidate.fingerprint)
 
     def begin(self) -> None:
@@ -42,6 +42,13 @@ class Census:
         """Enter a candidate, or note that a known one has changed."""
         self._enter(candidate)
         self.changed[candidate.key] = candidate
+
+    def echo(self, key: str, original: str) -> None:
+        """Note that a trained loss scores as another does on every seed. Its gradients stay known: they are its own."""
+        candidate = self.candidates[key]
+        candidate.status, candidate.detail = Status.DUPLICATE, original
+        self.tally["duplicates"] += 1
+        self.change(candidate)
 
     def _enter(self, candidate: Candidate) -> None:
         self.candidates[candidate.key] = candidate

@@ -1,11 +1,19 @@
-"""Is this loss known? Two losses are the same if their gradient fields agree up to a positive factor."""
+"""Is this loss known? Two losses are the same if their gradient fields agree up to a positive factor.
+
+Fields are compared on probes, before a training. Formulas that differ there and nowhere that a training goes, as
+`tanh(max(y, y*d))` and `y` do once all distances are large, are found out by their scores: they are echoes.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from evoloss.records import Candidate
 
 TOLERANCE = (
     1e-6  # in any number of two fingerprints; equal losses differ by 1e-9, `ce + 0.001*y*p**2` from `ce` by 1e-4
 )
+
+ECHO_SEEDS = 3  # that two losses must score the same on; by chance two good ones tie on a seed in one case of a hundred
 
 Fingerprint = tuple[float, ...]
 
@@ -45,3 +53,20 @@ def _cell(fingerprint: Fingerprint) -> int:
 
 def _apart(one: Fingerprint, other: Fingerprint) -> float:
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def echoes(candidates: Iterable[Candidate]) -> dict[str, str]:
+    """Losses that score as another does on the first three seeds, at the same rung: key to key.
+
+    The other is a hand-written loss if there is one, else the smallest formula. Hand-written losses are never echoes.
+    """
+    originals: dict[tuple[float, ...], Candidate] = {}
+    found: dict[str, str] = {}
+    for candidate in sorted(candidates, key=lambda c: (not c.name, c.complexity, c.key)):
+        if candidate.fitness is None or len(candidate.scores) < ECHO_SEEDS:
+            continue
+        scores = (candidate.rung, *(candidate.scores[seed] for seed in range(ECHO_SEEDS)))
+        original = originals.setdefault(scores, candidate)
+        if original is not candidate and not candidate.name:
+            found[candidate.key] = original.key
+    return found

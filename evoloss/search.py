@@ -11,11 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from evoloss.archive import Archive
 from evoloss.census import Census
 from evoloss.climb import Climb
 from evoloss.config import RunConfig
+from evoloss.duplicates import echoes
 from evoloss.errors import EvolossError
 from evoloss.evaluations import as_written
 from evoloss.expression import Expression
@@ -142,7 +144,14 @@ class Search:
         reseeded = self.climb.reseed(leaders, self._reference())
         for candidate in reseeded:
             self.census.change(candidate)
+        self._drop_echoes()
         return bool(reseeded)
+
+    def _drop_echoes(self) -> None:
+        """Who only repeats another loss neither breeds nor stands in the hall of fame: one formula would fill both."""
+        for key, original in echoes(self.census.living()).items():
+            self.census.echo(key, original)
+        self.population = [tree for tree in self.population if self._candidate(tree).fitness is not None]
 
     def _settle(self) -> None:
         """Give the winners all their seeds; who leads by one lucky seed is found out and overtaken."""
@@ -152,11 +161,18 @@ class Search:
                 break
         finished = self.archive.generations()
         if self.census.changed and finished:
-            self.archive.end_generation(finished[-1], self.census.changed.values(), self.archive.population())
+            self.archive.end_generation(finished[-1], self.census.changed.values(), self._dumped())
 
     def _members(self) -> list[Candidate]:
         """The candidates of the population."""
-        return [self.census.candidates[tree.expression.key] for tree in self.population]
+        return [self._candidate(tree) for tree in self.population]
+
+    def _dumped(self) -> list[list[Any]]:
+        """The population as the archive keeps it: keys and trees."""
+        return [[tree.expression.key, self.grammar.dump(tree)] for tree in self.population]
+
+    def _candidate(self, tree: Individual) -> Candidate:
+        return self.census.candidates[tree.expression.key]
 
     def _leaders(self, candidates: list[Candidate]) -> list[Candidate]:
         """Those whose further seeds tell the most; not more than there are elites, which bounds the cost."""
@@ -202,8 +218,7 @@ class Search:
             ngl_fitness=references["ngl"].fitness if "ngl" in references else None,
             seconds=round(seconds, 2),
         )
-        population = [[tree.expression.key, self.grammar.dump(tree)] for tree in self.population]
-        self.archive.end_generation(row, self.census.changed.values(), population)
+        self.archive.end_generation(row, self.census.changed.values(), self._dumped())
         self.progress.cached += tally["cached"]
         self.progress.best, self.progress.references, self.progress.finished = best, references, row
         self.watch(self.progress)

@@ -1,4 +1,5 @@
 from contextlib import closing
+from types import SimpleNamespace
 
 import stubs
 
@@ -66,9 +67,26 @@ def test_a_duplicate_does_not_take_the_place_of_the_loss_that_it_equals():
 
     class Stored:
         def candidates(self):
-            twin = candidate("twin", status=Status.DUPLICATE, fingerprint=(1.0, 0.0))
+            twin = candidate("twin", status=Status.DUPLICATE, fingerprint=(1.0, 0.0), scores={})
             return [twin, candidate("first", fingerprint=(1.0, 0.0))]
 
     census = Census()
     census.restore(Stored())
     assert census.fingerprints.find((1.0, 0.0)) == "first"
+
+
+def test_an_echo_is_a_duplicate_whose_gradients_stay_known():
+    """A child with its gradients would train as it did, and is to be turned down after a resume as before it."""
+
+    class Stored:
+        def candidates(self):
+            return [candidate("echo", status=Status.OK, fingerprint=(1.0, 0.0), scores={0: 0.5})]
+
+    census = Census()
+    census.restore(Stored())
+    census.echo("echo", "original")
+    assert (census.candidates["echo"].status, census.candidates["echo"].detail) == (Status.DUPLICATE, "original")
+    assert census.changed == {"echo": census.candidates["echo"]}
+    again = Census()
+    again.restore(SimpleNamespace(candidates=census.candidates.values))
+    assert again.fingerprints.find((1.0, 0.0)) == "echo"

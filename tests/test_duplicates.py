@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoloss.duplicates import TOLERANCE, Fingerprints
+from evoloss.duplicates import ECHO_SEEDS, TOLERANCE, Fingerprints, echoes
+from evoloss.records import Candidate, Status
 
 
 def numbers(seed: int, length: int = 5) -> tuple[float, ...]:
@@ -73,3 +74,37 @@ def test_what_is_found_is_what_comparing_with_all_would_find(known, wanted):
     apart = [max(abs(a - b) for a, b in zip(fingerprint, wanted, strict=True)) for fingerprint in known]
     nearest = min(apart, default=1.0)
     assert table.find(wanted) == (f"key {apart.index(nearest)}" if nearest <= TOLERANCE else None)
+
+
+def trained(key: str, *scores: float, complexity: int = 5, **fields) -> Candidate:
+    seeds = dict(enumerate(scores))
+    return Candidate(key, key, complexity, "classification", status=Status.OK, rung=3, scores=seeds, **fields)
+
+
+def test_a_loss_that_scores_as_another_on_three_seeds_is_its_echo():
+    original = trained("original", 0.8, 0.7, 0.9)
+    larger = trained("larger", 0.8, 0.7, 0.9, 0.85, complexity=9)  # its fourth seed says nothing of the other
+    assert echoes([larger, original]) == {"larger": "original"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trained("other", *(0.8, 0.7, 0.9)[: ECHO_SEEDS - 1]),
+        trained("other", 0.8, 0.7, 0.9001),
+        trained("other", 0.7, 0.8, 0.9),
+        Candidate("other", "other", 5, "classification", rung=2, scores={0: 0.8, 1: 0.7, 2: 0.9}),
+        Candidate(
+            "other", "other", 5, "classification", status=Status.DIVERGED, rung=3, scores={0: 0.8, 1: 0.7, 2: 0.9}
+        ),
+    ],
+    ids=["two seeds", "other score", "other seeds", "other rung", "failed"],
+)
+def test_no_other_loss_is(other):
+    assert echoes([trained("original", 0.8, 0.7, 0.9), other]) == {}
+
+
+def test_hand_written_losses_are_originals_even_of_each_other():
+    named = [trained(name, 0.8, 0.7, 0.9, complexity=30, name=name) for name in ("ce", "twin")]
+    found = trained("found", 0.8, 0.7, 0.9, complexity=3)
+    assert echoes([found, *named]) == {"found": "ce"}

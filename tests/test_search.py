@@ -162,6 +162,48 @@ def test_duplicates_take_no_training(tmp_path):
     assert generations[0].duplicates == sum(c.generation == 0 for c in duplicates)
 
 
+def coarse_evaluation(job):
+    """The stub's, but scores fall into four classes: many losses score alike on every seed."""
+    answer = stubs.stub_evaluation(job)
+    if answer.score is None:
+        return answer
+    return dataclasses.replace(answer, score=0.8 + 0.02 * stubs.number(int(4 * stubs.number(job.key)), job.seed))
+
+
+def many_seeds():
+    """The stub's search, with seeds enough to find echoes."""
+    space = stubs.config().space
+    evolution = space.evolution.model_copy(update={"max_seeds": 4})
+    return stubs.config(space=space.model_copy(update={"evolution": evolution}))
+
+
+def test_echoes_neither_breed_nor_win(tmp_path):
+    pool = stubs.pooled(lambda jobs: map(coarse_evaluation, jobs))
+    candidates, _, population = stubs.search(tmp_path / "archive.sqlite", many_seeds(), pool)
+    by_key = {c.key: c for c in candidates}
+    found = [c for c in candidates if c.status is Status.DUPLICATE and c.scores]
+    assert found
+    for echo in found:
+        original = by_key[echo.detail]
+        assert original.status is Status.OK
+        assert [original.scores[seed] for seed in range(3)] == [echo.scores[seed] for seed in range(3)]
+    assert not {key for key, _ in population} & {c.key for c in found}
+    assert not any(c.name for c in found)
+
+
+def test_resume_is_the_same_with_echoes(tmp_path):
+    pool = stubs.pooled(lambda jobs: map(coarse_evaluation, jobs))
+    expected = stubs.search(tmp_path / "whole.sqlite", many_seeds(), pool)
+    for stop in (40, 60, 80):
+        path = tmp_path / f"{stop}.sqlite"
+        with pytest.raises(KilledError):
+            stubs.search(path, many_seeds(), stubs.Dying(stop, KilledError, coarse_evaluation))
+        candidates, generations, population = stubs.search(path, many_seeds(), pool)
+        assert candidates == expected[0]
+        assert without_times(generations) == without_times(expected[1])
+        assert population == expected[2]
+
+
 def test_own_seeds_are_scored(tmp_path):
     own = stubs.config(seed_expressions=("cls(-y*log(p))", "cls((p - y)**2)", "cls(tanh(p - y))"))
     candidates, _, population = stubs.search(tmp_path / "archive.sqlite", own)

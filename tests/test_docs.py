@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the documents show is what happens."""
 
 import re
 import shlex
@@ -8,8 +8,10 @@ import pytest
 
 from evoloss import cli
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PATHS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = {path.name: path.read_text(encoding="utf-8") for path in PATHS}
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", "\n".join(DOCUMENTS.values()), re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^(?:\$ )?evoloss (.*?)(?:  +#.*)?$", "".join(text for _, text in BLOCKS), re.MULTILINE)
 
 
@@ -17,7 +19,7 @@ def test_the_python_examples_run():
     examples = [text for language, text in BLOCKS if language == "python"]
     assert examples
     for text in examples:
-        exec(compile(text, "README.md", "exec"), {})
+        exec(compile(text, "document", "exec"), {})
 
 
 def test_the_failing_example_fails_as_shown(run_cli):
@@ -44,4 +46,11 @@ def test_the_tree_lists_every_module():
     package = Path(cli.__file__).parent.parent
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py", "errors.py"}
     modules |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    assert set(re.findall(r"^  (\w+(?:\.py|/)) ", README, re.MULTILINE)) == modules
+    assert set(re.findall(r"^  (\w+(?:\.py|/)) ", DOCUMENTS["README.md"], re.MULTILINE)) == modules
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    """Files of the repository; runs that are not in a source distribution are left out there."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", DOCUMENTS[path.name])
+    assert [link for link in links if not (path.parent / link).exists()] == []
