@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from evoloss.archive import Archive
-from evoloss.evaluations import as_written
-from evoloss.expression import Expression
 from evoloss.duplicates import Fingerprints
 from evoloss.records import Candidate, Status
 
@@ -25,11 +23,8 @@ class Census:
     rejected: Counter[str] = field(default_factory=Counter)
 
     def restore(self, archive: Archive) -> None:
-        """Take in the candidates of all finished generations. Raises `EvolossError` where one is not what it was."""
+        """Take in the candidates of all finished generations."""
         for candidate in archive.candidates():
-            with as_written(archive.path):
-                if Expression(candidate.expression).key != candidate.key:
-                    raise ValueError(f"{candidate.expression!r} is not the loss {candidate.key}")
             self._enter(candidate)
             if candidate.fingerprint and (candidate.scores or candidate.status is not Status.DUPLICATE):
                 self.fingerprints.add(candidate.key, candidate.fingerprint)

@@ -100,11 +100,12 @@ class Search:
 
     def _restore(self) -> None:
         self.census.restore(self.archive)
-        for key, names in self.archive.population():
-            with as_written(self.archive.path):
+        with as_written(self.archive.path):
+            _check_losses(self.census.candidates.values())
+            for key, names in self.archive.population():
                 tree = self.grammar.load(names)
                 tree.expression = Expression(self.census.candidates[key].expression)
-            self.population.append(tree)
+                self.population.append(tree)
         self.selection.rate_parents(self.population, self.census.candidates)
         self.restored = True
 
@@ -223,6 +224,17 @@ class Search:
         self.progress.best, self.progress.references, self.progress.finished = best, references, row
         self.watch(self.progress)
         self.progress.finished = None
+
+
+def _check_losses(candidates: Iterable[Candidate]) -> None:
+    """Raise `ValueError` where one is not the loss of its key, or has another fingerprint than the others can have."""
+    lengths: set[int] = set()
+    for candidate in candidates:
+        if Expression(candidate.expression).key != candidate.key:
+            raise ValueError(f"{candidate.expression!r} is not the loss {candidate.key}")
+        lengths.add(len(candidate.fingerprint))
+    if len(lengths - {0}) > 1:
+        raise ValueError("fingerprints have different lengths")
 
 
 _STRATEGIES: dict[str, Callable[[Search, int], list[Member]]] = {

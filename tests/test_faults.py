@@ -105,6 +105,10 @@ RESUMED = {
     "a score without end": (candidate(scores='{"0": 1e999}'), "is damaged"),
     "a scale that is text": (candidate(scale="large"), "is damaged"),
     "a fingerprint that is text": (candidate(fingerprint='["a"]'), "is damaged"),
+    "a fingerprint of another length": (
+        sql("UPDATE candidates SET fingerprint = '[1.0]' WHERE name = 'ce'"),
+        "fingerprints have different lengths",
+    ),
     "a rung that is text": (candidate(rung="high"), "is damaged"),
     "a name with a command for the terminal": (candidate(name="\x1b[2J"), "is damaged"),
     "a formula that is code": (candidate(expression="__import__(''os'').system(''true'')"), "is damaged"),
