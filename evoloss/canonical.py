@@ -53,8 +53,12 @@ def _fixpoint(node: Node) -> Node:
     for _ in range(MAX_PASSES):
         try:
             after = _to_node(_to_sympy(node))
+        except ExpressionError:
+            raise
         except (OverflowError, RecursionError, ZeroDivisionError):
             raise ExpressionError("a constant part of the formula is too large") from None
+        except (ArithmeticError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+            raise ExpressionError(f"sympy fails at this formula ({type(error).__name__})") from None
         if after == node:
             return node
         node = after

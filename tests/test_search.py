@@ -390,13 +390,13 @@ GOLDEN_BEST = [
     "trip(log(Dn + Dp))",
     "-0.98*trip(0.980838*Dn**0.02)",
     "trip(Dn + Dp)",
-    "-0.98*trip(Dn**0.04)",
     "cls((0.07/d + 0.8927)/(d*p + p/y))",
-    "-0.98*trip(0.946066*Dn**0.0573)",
     "cls(y*d**2) - 0.1*partner(log(D**2 + 1)*(1 - Y))",
     "-trip(1.98*Dp)",
     "trip(relu(Dp**2 + 0.85 - Dn**2))",
-    "-0.98*trip(Dn**0.02)",
+    "trip(log(2*Dn))",
+    "-0.98*trip(Dn**(2*Dn + 2*Dp))",
+    "-0.98*trip((0.38*Dn)**(Dn + Dp))",
 ]
 
 GOLDEN_RANDOM = [
