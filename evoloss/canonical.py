@@ -18,6 +18,7 @@ from evoloss.syntax import MAX_EXPONENT, MAX_NUMBER, ExpressionError, Node, writ
 
 DIGITS = 6  # significant digits of a constant
 MAX_NODES = 200  # the largest hand-written loss has 56, a tree of a search 40
+MAX_LEVELS = 16  # sympy's time grows with the square of them, and more: 75 ms for so many absolute values
 PATIENCE = 5.0  # seconds of processor time; 40 nodes take some 10 ms, the worst formula known half a second
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
 SHORT_NUMBER = 10**9  # fractions of such numbers are raised exactly to powers with denominators up to
@@ -29,10 +30,13 @@ def canonical(node: Node) -> Node:
     """The canonical form of a tree: the fixpoint of sympy's automatic evaluation and of rounding.
 
     Raises `ExpressionError` where a part is infinite, undefined, imaginary or out of bounds, where the tree has more
-    than 200 nodes, and in the main thread where sympy takes 5 seconds of processor time.
+    than 200 nodes or 16 levels, and in the main thread where sympy takes 5 seconds of processor time.
     """
-    if sum(1 for _ in itertools.islice(_nodes(node), MAX_NODES + 1)) > MAX_NODES:
+    levels = [level for _, level in itertools.islice(_nodes(node), MAX_NODES + 1)]
+    if len(levels) > MAX_NODES:
         raise ExpressionError(f"a formula has at most {MAX_NODES} operations, variables and numbers, this one more")
+    if max(levels) > MAX_LEVELS:
+        raise ExpressionError(f"functions, powers and quotients nest at most {MAX_LEVELS} deep, these deeper")
     try:
         with processor_time(PATIENCE):
             return _fixpoint(node)
@@ -42,11 +46,16 @@ def canonical(node: Node) -> Node:
         raise ExpressionError(f"the formula has no canonical form that is found within {PATIENCE:g} s") from None
 
 
-def _nodes(node: Node) -> Iterator[Node]:
-    """All nodes, one after the other: a tree of macros may have more of them than memory has room for."""
-    yield node
-    for child in node[1:] if isinstance(node, tuple) else ():
-        yield from _nodes(child)
+def _nodes(node: Node, level: int = 0) -> Iterator[tuple[Node, int]]:
+    """All nodes, and how many functions, powers and quotients they lie in.
+
+    One after the other: a tree of macros may have more of them than memory has room for.
+    """
+    yield node, level
+    if isinstance(node, tuple):
+        name, *children = node
+        for child in children:
+            yield from _nodes(child, level + (name not in _FLAT))
 
 
 def _fixpoint(node: Node) -> Node:
@@ -146,6 +155,8 @@ _REDUCED = {name: type(name, (_Opaque,), {}) for name in REDUCTIONS}
 _OWN: dict[str, Any] = {head.__name__: head for head in (sigmoid, softplus, relu, tanh, maximum, minimum)}
 _HEADS = {name: _OWN.get(row.sympy) or getattr(sympy, row.sympy) for name, row in OPERATORS.items()} | _REDUCED
 _NAMES = {head: name for name, head in _HEADS.items() if not (name in OPERATORS and OPERATORS[name].symbol)}
+
+_FLAT = {"add", "sub", "mul", "neg", "max", "min"}  # long sums, products and maxima nest in text only
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,

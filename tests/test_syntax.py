@@ -237,7 +237,7 @@ def test_the_message_of_a_refused_unicode_formula_is_ascii():
     assert refusal("\u0440*y\u0440").isascii()
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=4_500, deadline=None)
 @given(st.one_of(st.text(max_size=60), grammatical_text))
 @example("p" + "'" * 3)
 @example("\\")
@@ -250,7 +250,7 @@ def test_random_text_raises_nothing_else(text):
     assert read(write(node)) == node
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(st.text(max_size=40), grammatical_text, grammatical_text, scalars(max_leaves=6).map(write)))
 def test_random_text_raises_nothing_else_when_parsed(text):
     try:

@@ -1,0 +1,44 @@
+import signal
+import threading
+
+import pytest
+
+from evoloss.limits import processor_time
+
+
+def work(steps):
+    return sum(range(steps))
+
+
+def test_what_takes_too_long_is_stopped_and_the_handler_is_as_it_was():
+    before = signal.getsignal(signal.SIGVTALRM)
+    with pytest.raises(TimeoutError), processor_time(0.01):
+        while True:
+            work(1000)
+    assert signal.getsignal(signal.SIGVTALRM) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_what_ends_in_time_is_left_alone():
+    with processor_time(60):
+        assert work(1000) == 499_500
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_an_error_inside_is_passed_on():
+    with pytest.raises(KeyError), processor_time(60):
+        raise KeyError
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_another_thread_has_no_limit():
+    done = []
+
+    def target():
+        with processor_time(1e-6):
+            done.append(work(300_000))
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    assert len(done) == 1
