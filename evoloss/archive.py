@@ -113,6 +113,10 @@ class Archive:
                 heard(evaluation)
         return answers
 
+    def forget(self, status: Status) -> None:
+        """Take out the evaluations that ended in this way."""
+        self._connection.execute("DELETE FROM evaluations WHERE status = ?", (status,))
+
     def spent(self) -> tuple[int, float]:
         """How many trainings there were, and their seconds in all."""
         query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evoloss import train
+from evoloss import limits, train
 from evoloss.batches import STACKED
 from evoloss.data import ROLE_SEED, Dataset
 from evoloss.errors import EvolossError
@@ -70,6 +70,8 @@ def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> 
 def prepare(datasets: Mapping[DataSpec | None, Dataset], device: str = "cpu") -> Workbenches:
     """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower."""
     torch.set_num_threads(1)
+    if device == "cpu":  # the driver of a GPU claims far more than it takes
+        limits.memory(limits.worker_share())
     return {spec: Workbench(dataset, torch.device(device)) for spec, dataset in datasets.items()}
 
 

@@ -23,7 +23,7 @@ from evoloss.evaluations import as_written
 from evoloss.expression import Expression
 from evoloss.newcomers import Member, Newcomers
 from evoloss.ranking import ranked
-from evoloss.records import Batch, Candidate, Evaluation, Generation, Job
+from evoloss.records import Batch, Candidate, Evaluation, Generation, Job, Status
 from evoloss.refinement import refined
 from evoloss.selection import SELECTIONS
 from evoloss.tree import Grammar, Individual
@@ -115,6 +115,8 @@ class Search:
         self.progress.generation = number
         self._train(_STRATEGIES[self.config.strategy](self, number) if number else self.newcomers.initial())
         self._reseed(self._leaders(self._members()) + self.census.named("ce", "ngl"))
+        if not ranked(self._members()):
+            raise self._hopeless()
         self.selection.rate_parents(self.population, self.census.candidates)
         self._end(number, time.monotonic() - start)
 
@@ -131,11 +133,29 @@ class Search:
         self.census.tally["diverged"] += sum(member.candidate.fitness is None for member in members)
         trees = [member.tree for member in members if member.tree is not None]
         self.population = self.selection.survivors(self.config, self.population, trees, self.census.candidates)
+        found = [member.candidate for member in members if not member.candidate.name]
+        if self.population and found and not any(candidate.fitness is not None for candidate in found):
+            log.warning("generation %d: %s; the others live on", self.progress.generation, _fates(found))
         if not self.population:
-            raise EvolossError(
-                "no loss of this search space survived its first trainings: see the statuses in the archive, "
-                "and widen the space or give --seed-expr"
+            raise self._hopeless()
+
+    def _hopeless(self) -> EvolossError:
+        """The error of a generation that leaves nothing to breed from.
+
+        It may be the machine's fault: whom workers died of is tried again after a resume.
+        """
+        self.archive.forget(Status.LOST)
+        fates = _fates(list(self.census.changed.values()))
+        number = self.progress.generation
+        if number:
+            return EvolossError(
+                f"no loss survived generation {number}: {fates}; the hall of fame is that of generation {number - 1}, "
+                f"and a resume tries again"
             )
+        return EvolossError(
+            f"no loss of this search space survived its first trainings: {fates}; see the statuses in the archive, "
+            f"and widen the space or give --seed-expr"
+        )
 
     def _reference(self) -> Candidate:
         return self.census.named("ce")[0]
@@ -160,6 +180,8 @@ class Search:
         for _ in range(SETTLE_ROUNDS):
             if not self._reseed(self._leaders(self.census.living())):
                 break
+        if not self.census.living():
+            raise self._hopeless()
         finished = self.archive.generations()
         if self.census.changed and finished:
             self.archive.end_generation(finished[-1], self.census.changed.values(), self._dumped())
@@ -224,6 +246,15 @@ class Search:
         self.progress.best, self.progress.references, self.progress.finished = best, references, row
         self.watch(self.progress)
         self.progress.finished = None
+
+
+def _fates(candidates: list[Candidate]) -> str:
+    """What became of losses none of which has a fitness, the commonest first, and of one of them why."""
+    failed = [c for c in candidates if c.fitness is None and c.status not in (Status.REJECTED, Status.DUPLICATE)]
+    if not failed:
+        return "none passed the screens"
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(c.status for c in failed).most_common())
+    return f"of {len(failed)} losses {counts} (`{failed[0].expression}`: {failed[0].detail})"
 
 
 def _check_losses(candidates: Iterable[Candidate]) -> None:

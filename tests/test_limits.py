@@ -3,6 +3,8 @@ import threading
 
 import pytest
 
+from evoloss import limits
+from evoloss.errors import EvolossError
 from evoloss.limits import processor_time
 
 
@@ -42,3 +44,23 @@ def test_another_thread_has_no_limit():
     thread.start()
     thread.join()
     assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "cores", "share"),
+    [(64, 2, 32), (64, 64, 8), (512, 64, 8), (1024, 64, 16), (12, 8, 6), (4, 4, 2)],
+)
+def test_the_share_of_a_worker(total, cores, share, monkeypatch):
+    monkeypatch.delenv("EVOLOSS_MEMORY", raising=False)
+    monkeypatch.setattr(limits, "total_memory", lambda: total * limits.GIB)
+    monkeypatch.setattr(limits, "cores", lambda: cores)
+    assert limits.worker_share() == share * limits.GIB
+
+
+def test_the_user_names_the_share_of_a_worker(monkeypatch):
+    monkeypatch.setenv("EVOLOSS_MEMORY", "1.5")
+    assert limits.worker_share() == 1.5 * limits.GIB
+    for text in ("", "much", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("EVOLOSS_MEMORY", text)
+        with pytest.raises(EvolossError, match="GiB that a worker may take, such as 4"):
+            limits.worker_share()
