@@ -290,7 +290,8 @@ def readable(text: str, parse: Callable[[str], object] = read) -> str:
     try:
         parse(text)
     except ExpressionError as error:
-        raise ValueError(f"`{shorten(text, 60)}`: {error.problem}") from None
+        shown = shorten(text.encode("ascii", "replace").decode(), 60)
+        raise ValueError(f"`{shown}`: {error.problem}") from None
     return text
 
 

@@ -41,13 +41,15 @@ def check_archive(directory: Path, table: str) -> None:
     """
     archive = directory / "archive.sqlite"
     if (directory / table).exists() and not (archive.exists() and (archive.is_dir() or archive.stat().st_size)):
-        raise EvolossError(f"{archive} is gone, of which {table} was made: restore it, or begin anew with another --out")
+        raise EvolossError(
+            f"{archive} is gone, of which {table} was made: restore it, or begin anew with another --out"
+        )
 
 
 @contextlib.contextmanager
 def in_use(directory: Path) -> Iterator[None]:
     """While one process works on it: locked, logged, and a full disk or a damaged archive told in one line."""
-    with _locked(directory), _logged(directory), _explained(directory):
+    with _locked(directory), _explained(directory), _logged(directory):
         yield
 
 

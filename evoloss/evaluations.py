@@ -68,7 +68,7 @@ def _read_only(path: Path) -> str:
     SQLite would have to make two files beside it, for other processes that may write to it, even to read it. Where it
     may not make them nobody writes.
     """
-    shared = path.with_name(f"{path.name}-wal").exists() or os.access(path.parent, os.W_OK)
+    shared = path.with_name(f"{path.name}-wal").exists() or os.access(path.parent, os.W_OK, effective_ids=True)
     return f"{path.resolve().as_uri()}?mode=ro{'' if shared else '&immutable=1'}"
 
 

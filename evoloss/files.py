@@ -22,7 +22,10 @@ def replace_file(path: Path, text: str) -> None:
 
 def shielded(cell: Any) -> Any:
     """A space before a text that a spreadsheet would compute, such as `-cls(p*y)`; the parser ignores it."""
-    return f" {cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", " ")  # Python's writer leaves it bare, and its reader ends the row there
+    return f" {cell}" if cell.startswith(("=", "+", "-", "@", "\t")) else cell
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -194,12 +194,13 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle, strict=True)
+            names = reader.fieldnames or ()
             rows = [{name: value and value.strip() for name, value in row.items() if name} for row in reader]
     except OSError as error:
         raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise EvolossError(f"{path} is no table: {error}") from None
-    if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
+    if lacking := [name for name in columns if name not in names]:
         raise EvolossError(f"{path} has no column `{lacking[0]}`: expected a table that evoloss wrote")
     for place, row in enumerate(rows, 1):
         if None in row.values():

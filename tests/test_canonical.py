@@ -2,10 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
-from benchmarks.attacks import HEAVY
 from hypothesis import given, settings
 from strategies import GRID, LAYOUTS, evaluate, fields, scalars, short_number, well_conditioned
 
+from benchmarks.attacks import HEAVY
 from evoloss import canonical as canonical_module
 from evoloss.baselines import BASELINES
 from evoloss.canonical import canonical
@@ -170,7 +170,9 @@ def test_a_formula_that_takes_too_long_is_refused_and_leaves_nothing_behind(monk
     assert text("y*p") == "cls(p*y)"
 
 
-@pytest.mark.parametrize("error", [TypeError("Invalid NaN comparison"), ValueError("4300 digits"), NotImplementedError()])
+@pytest.mark.parametrize(
+    "error", [TypeError("Invalid NaN comparison"), ValueError("4300 digits"), NotImplementedError()]
+)
 def test_whatever_sympy_raises_is_the_error_of_a_user(error, monkeypatch):
     def fail(_):
         raise error

@@ -278,7 +278,9 @@ FEW = {
 def test_a_generation_that_leaves_nothing_ends_clearly_and_the_hall_of_fame_stays(tmp_path):
     """As when the machine fails under all workers; a resume on one that works ends as if nothing had happened."""
     pool = failing_from(1, Status.LOST)
-    with pytest.raises(EvolossError, match=r"no loss survived generation 1: of \d+ losses \d+ lost .*stub.*tries again"):
+    with pytest.raises(
+        EvolossError, match=r"no loss survived generation 1: of \d+ losses \d+ lost .*stub.*tries again"
+    ):
         run_through(tmp_path / "archive.sqlite", pool, **FEW)
     candidates, generations = pool.left
     assert [row.generation for row in generations] == [0]

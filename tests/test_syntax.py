@@ -2,11 +2,11 @@ import os
 import re
 
 import pytest
-from benchmarks.attacks import ATTACKS, HUGE
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import grammatical_text, scalars
 
+from benchmarks.attacks import ATTACKS, HUGE
 from evoloss.errors import EvolossError, suggest
 from evoloss.expression import Expression
 from evoloss.operators import FIRST_REDUCTION, FUNCTIONS, REDUCTIONS, VARIABLES
