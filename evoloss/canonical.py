@@ -17,7 +17,7 @@ from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
 from evoloss.syntax import MAX_EXPONENT, MAX_NUMBER, ExpressionError, Node, write
 
 DIGITS = 6  # significant digits of a constant
-MAX_NODES = 200  # the largest hand-written loss has 56, a tree of a search 40
+MAX_NODES = 120  # the largest hand-written loss has 56, a tree of a search 40
 MAX_LEVELS = 16  # sympy's time grows with the square of them, and more: 75 ms for so many absolute values
 PATIENCE = 5.0  # seconds of processor time; 40 nodes take some 10 ms, the worst formula known half a second
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
@@ -30,7 +30,7 @@ def canonical(node: Node) -> Node:
     """The canonical form of a tree: the fixpoint of sympy's automatic evaluation and of rounding.
 
     Raises `ExpressionError` where a part is infinite, undefined, imaginary or out of bounds, where the tree has more
-    than 200 nodes or 16 levels, and in the main thread where sympy takes 5 seconds of processor time.
+    than 120 nodes or 16 levels, and in the main thread where sympy takes 5 seconds of processor time.
     """
     levels = [level for _, level in itertools.islice(_nodes(node), MAX_NODES + 1)]
     if len(levels) > MAX_NODES:
@@ -116,7 +116,7 @@ class tanh(sympy.tanh):
 
 
 class _Variable(sympy.Symbol):
-    """A symbol of which sympy seeks no sign by the roots of a polynomial: isolating those of high degree takes hours."""
+    """A symbol for which sympy seeks no sign by the roots of polynomials: those of high degree take it hours."""
 
     def _eval_is_polynomial(self, _: Any) -> bool:
         return False

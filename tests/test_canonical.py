@@ -128,15 +128,25 @@ def test_the_constant_of_ngl_stays():
     assert "2.4092" in Expression.parse(BASELINES["ngl"].expression).text
 
 
-@pytest.mark.parametrize("name", HEAVY)
-def test_heavy_formulas_are_read_or_refused_within_the_limit(name):
-    """Some of them took sympy minutes; what is found within the limit does not say that it was not."""
-    try:
-        expression = Expression.parse(HEAVY[name])
-    except ExpressionError as error:
-        assert "found within" not in str(error)
-        return
+REFUSED = {
+    "a tower of powers": "nest at most 16 deep",
+    "an imaginary root of nested absolute values": "imaginary",
+    "60 nested absolute values": "nest at most 16 deep",
+    "a formula of 600 nodes": "at most 120 operations",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in HEAVY if name not in REFUSED])
+def test_heavy_formulas_are_read(name):
+    """Some of them took sympy minutes before."""
+    expression = Expression.parse(HEAVY[name])
     assert Expression.parse(expression.text) == expression
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_heavy_formulas_are_refused(name):
+    with pytest.raises(ExpressionError, match=REFUSED[name]):
+        Expression.parse(HEAVY[name])
 
 
 @pytest.mark.parametrize(
@@ -186,9 +196,9 @@ def test_the_largest_formula():
     def doubled(count):  # 2**count leaves, without a constant that could be folded
         return ("add", doubled(count - 1), doubled(count - 1)) if count else "p"
 
-    assert canonical(("cls", doubled(6))) == ("cls", ("mul", 64.0, "p"))
-    for count in (7, 60):  # of 60 there is no end
-        with pytest.raises(ExpressionError, match="at most 200 operations, variables and numbers"):
+    assert canonical(("cls", doubled(5))) == ("cls", ("mul", 32.0, "p"))
+    for count in (6, 60):  # of 60 there is no end
+        with pytest.raises(ExpressionError, match="at most 120 operations, variables and numbers"):
             canonical(("cls", _shared(count)))
 
 
@@ -207,7 +217,7 @@ def test_the_deepest_functions():
     assert text(nested(15)) == f"cls({nested(15)})"
     with pytest.raises(ExpressionError, match="functions, powers and quotients nest at most 16 deep"):
         text(nested(16))
-    assert text("+".join(f"z**{n % 16 + 1}" for n in range(45))).startswith("cls(")  # sums nest in text only
+    assert text("+".join(f"z**{n % 16 + 1}" for n in range(23))).startswith("cls(")  # sums nest in text only
 
 
 @pytest.mark.parametrize("row", BASELINES.values(), ids=BASELINES)

@@ -159,7 +159,8 @@ from evoloss.records import Budget, DataSpec, Job
 workbenches = prepare({None: data.load(DataSpec("digits"))})
 large = Expression.parse("pair(sin(D) + cos(D)*Y + exp(-D)*sin(Y + D) + tanh(D)*erf(D + Y))")
 small = Expression.parse("-y*log(p)")
-jobs = [Job("train", e.key, e.text, "mlp", 0, Budget(1000, 1, 1e-3, batch_size=b)) for e, b in ((large, 1000), (small, 50))]
+budgets = ((large, Budget(1000, 1, 1e-3, batch_size=1000)), (small, Budget(1000, 1, 1e-3, batch_size=50)))
+jobs = [Job("train", e.key, e.text, "mlp", 0, budget) for e, budget in budgets]
 evaluate((jobs[1],), workbenches)  # what torch keeps for itself, it has now
 limits.memory(64 * 2**20)
 for job in jobs:

@@ -294,7 +294,7 @@ def full_disk(size):
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(size, finished_run, tmp_path):
     path = tmp_path / "run"
     run.create(path, stubs.config(version=version("evoloss"), generations=1, playoff=False))
-    with full_disk(size), pytest.raises(EvolossError, match="cannot (go on with|write to|be opened)") as caught:
+    with full_disk(size), pytest.raises(EvolossError, match=r"cannot (go on with|write to|be opened)") as caught:
         run.carry_on(path, lambda _: None, pool=stubs.steady_pool)
     assert "\n" not in str(caught.value)
     assert not list(path.glob("*.tmp"))
