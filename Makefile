@@ -23,7 +23,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -o filterwarnings=default # old releases warn of each other
 
 lint: setup
 	$(BIN)/ruff format --check .

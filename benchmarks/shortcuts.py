@@ -77,7 +77,8 @@ def observe(
     decode = decoder(entry.expression)
 
     def interim() -> float:
-        accuracy = train._accuracy(model, select, train._references(model, loss, samples, decode))
+        right, _ = train._answers(model, select, train._references(model, loss, samples, decode))
+        accuracy = int(right.sum()) / len(right)
         model.train()
         return accuracy
 

@@ -6,8 +6,8 @@ ends, so that a run cut off inside a generation starts that generation again and
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from evoloss.evaluations import finite
 from evoloss.records import (
     Batch,
     Candidate,
+    Cost,
     DataSpec,
     Evaluation,
     Generation,
@@ -123,17 +124,22 @@ class Archive:
         count, seconds = self._connection.execute(query).fetchone()
         return count, seconds
 
+    def costs(self) -> list[Cost]:
+        """What was done and what it took: screens, trainings, and trainings that opened the test split."""
+        query = """
+            SELECT task, test_score IS NOT NULL, COUNT(*), TOTAL(seconds) FROM evaluations GROUP BY 1, 2 ORDER BY 1, 2
+        """
+        return [Cost(task, bool(test), *spent) for task, test, *spent in self._connection.execute(query)]
+
     # Generations
 
     def end_generation(self, row: Generation, changed: Iterable[Candidate], population: list[list[Any]]) -> None:
         """Store what a generation changed, its row, and the population that the next one breeds from."""
         values = [_candidate_row(candidate) for candidate in changed]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
+        stored = (row.generation, json.dumps(asdict(row)), json.dumps(population))
+        with evaluations.transaction(self._connection) as cursor:
             cursor.executemany(_UPSERT, values)
-            stored = (row.generation, json.dumps(asdict(row)), json.dumps(population))
             cursor.execute("INSERT OR REPLACE INTO generations VALUES (?, ?, ?)", stored)
-            cursor.execute("COMMIT")
 
     def generations(self) -> list[Generation]:
         """All finished generations, in order."""
@@ -166,15 +172,19 @@ class Archive:
             rows = self._connection.execute(query, values)
             return [_candidate(row) for row in rows]
 
+    def rejections(self) -> Counter[str]:
+        """How many candidates each screen has refused."""
+        query = "SELECT detail FROM candidates WHERE status = 'rejected'"
+        with evaluations.as_written(self.path):
+            return Counter(detail.partition(":")[0] for (detail,) in self._connection.execute(query))
+
     # Contests
 
     def set_standings(self, standings: Iterable[Standing]) -> None:
         """Store how the losses of a contest came out."""
         rows = [(standing.regime, standing.key, json.dumps(asdict(standing))) for standing in standings]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute("BEGIN")
+        with evaluations.transaction(self._connection) as cursor:
             cursor.executemany("INSERT OR REPLACE INTO standings VALUES (?, ?, ?)", rows)
-            cursor.execute("COMMIT")
 
     def standings(self) -> dict[str, list[Standing]]:
         """By regime, in the order in which they were stored."""
@@ -198,9 +208,9 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _standing(row: dict[str, Any]) -> Standing:
-    row |= {"status": Status(row["status"]), "select": _series(row["select"]), "test": _series(row["test"])}
-    row |= {"name": _word(row["name"])}
-    return Standing(**_numbers(row, "status", "select", "test", *_TEXTS))
+    row |= {name: _series(row.get(name, ())) for name in _SERIES}
+    row |= {"status": Status(row["status"]), "name": _word(row["name"])}
+    return Standing(**_numbers(row, "status", *_SERIES, *_TEXTS))
 
 
 def _numbers(values: dict[str, Any], *others: str) -> dict[str, Any]:
@@ -223,6 +233,7 @@ def _by_seed(values: dict[str, Any]) -> dict[int, float]:
     return {int(seed): finite(value) for seed, value in values.items()}
 
 
+_SERIES = ("select", "test", "calibration")
 _TEXTS = ("regime", "key", "expression", "family", "name", "detail")
 
 # Fields of a candidate that are kept as JSON, and what turns that into the field again.

@@ -16,16 +16,20 @@ log = logging.getLogger("evoloss")
 
 @dataclass(frozen=True)
 class Backend:
-    """How many worker processes (None: one a core; 0: this process), the `address` of a Ray cluster, a `cache` file."""
+    """How many worker processes (None: one a core; 0: this process), the `address` of a Ray cluster, a `cache` file.
+
+    `gpus` is the share of a GPU that a worker takes, where the device is cuda.
+    """
 
     workers: int | None = None
     address: str | None = None
     cache: Path | None = None
+    gpus: float | None = None
 
     @contextmanager
     def open(self, datasets: Datasets, device: str) -> Iterator[Pool]:
         """A pool on these data. With a cache, no process is started before something is to be trained."""
-        start = partial(workers.open_pool, datasets, self.workers, self.address, device)
+        start = partial(workers.open_pool, datasets, self.workers, self.address, device, self.gpus)
         if self.cache is None:
             with start() as pool:
                 yield pool

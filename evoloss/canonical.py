@@ -1,7 +1,8 @@
 """One tree for all ways to write a formula: sympy's automatic evaluation, rounding, and a fixed order of terms.
 
-The only file that imports sympy. It never sees text: trees go in and come out. Numbers are folded here in float64 with
-bounds, because sympy's own arithmetic on numbers can hang (`9**9**9`) or explode.
+The only file that imports sympy but those of proofs, `proofs.py` and `intervals.py`. It never sees text: trees go in
+and come out. Numbers are folded here in float64 with bounds, because sympy's own arithmetic on numbers can hang
+(`9**9**9`) or explode.
 """
 
 import functools
@@ -23,7 +24,7 @@ PATIENCE = 5.0  # seconds of processor time; 40 nodes take some 10 ms, the worst
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
 SHORT_NUMBER = 10**9  # fractions of such numbers are raised exactly to powers with denominators up to
 SHORT_ROOT = 100  # this
-SUBTREES = 16_384  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
+SUBTREES = 4_096  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
 
 
 def canonical(node: Node) -> Node:

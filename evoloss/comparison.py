@@ -1,7 +1,7 @@
 """`evoloss compare` as a directory: who meets whom, at which budgets, made once and carried on like a run."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from evoloss.errors import EvolossError, suggest
 from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
 from evoloss.playoff import sweep_of
-from evoloss.records import DataSpec, Evaluation
+from evoloss.records import DataSpec, Evaluation, Standing
 from evoloss.regimes import with_optimizer
 from evoloss.workers import Pool
 
@@ -80,13 +80,11 @@ def configured(
     device: str,
 ) -> Comparison:
     """A comparison of formulas by name, each once and cross-entropy among them. Raises `EvolossError`."""
-    named = {"ce": REFERENCE.text} | losses
-    first = {text: name for name, text in reversed(named.items())}
     values = {
         "version": version("evoloss"),
         "dataset": spec.name,
         "proxy": proxy,
-        "losses": {name: text for name, text in named.items() if first[text] == name},
+        "losses": each_once(losses),
         "rungs": rungs,
         "seeds": seeds,
         "seed": spec.seed,
@@ -97,6 +95,13 @@ def configured(
         "data_dir": spec.data_dir,
     }
     return validated(Comparison, values, "the options")
+
+
+def each_once(losses: dict[str, str]) -> dict[str, str]:
+    """These formulas by name, cross-entropy first; of the names of one formula the first."""
+    named = {"ce": REFERENCE.text} | losses
+    first = {text: name for name, text in reversed(named.items())}
+    return {name: text for name, text in named.items() if first[text] == name}
 
 
 def named_losses(names: str, num_classes: int) -> dict[str, str]:
@@ -150,13 +155,21 @@ def rungs_of(
     optimizers: list[str],
     rates: dict[str, list[float]],
 ) -> dict[str, Rung]:
-    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed.
+    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed."""
+    return changed(sweep_of(space.rungs_for(proxy)), changes, optimizers, rates)
 
-    `rates` are by optimizer; those under "" are of the first optimizer, and moved to where the others work.
+
+def changed(
+    sweep: Rung, changes: dict[str, int | None], optimizers: list[str], rates: dict[str, list[float]]
+) -> dict[str, Rung]:
+    """A rung for each optimizer: the sweep with what is not None changed.
+
+    `rates` are by optimizer; those under "" are of the first optimizer, and moved to where the others work. Raises
+    `EvolossError`.
     """
     if stray := set(rates) - {"", *optimizers}:
         raise EvolossError(f"--lr names `{min(stray)}`, --optimizer does not: expected {', '.join(optimizers)}")
-    base = sweep_of(space.rungs_for(proxy)).model_dump() | {k: v for k, v in changes.items() if v is not None}
+    base = sweep.model_dump() | {k: v for k, v in changes.items() if v is not None}
     if "" in rates:
         base |= {"rates": rates[""], "optimizer": optimizers[0]}
     rungs: dict[str, Rung] = {}
@@ -188,20 +201,32 @@ def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = 
     config = load(path)
     directory.check_version(path, config.version)
     directory.check_archive(path, "comparison.csv")
-
-    @contextlib.contextmanager
-    def open_pool(spec: DataSpec) -> Iterator[Pool]:
-        loaded = data.load(spec, data.ROLES)
-        directory.record_look(path, spec.name, len(config.losses))
-        with backend.open({None: loaded}, config.device) as pool:
-            yield pool
-
     with directory.in_use(path):
-        standings = contest.hold(config.contests(), path / "archive.sqlite", open_pool, tick)
+        standings = held(path, config.contests(), config.device, tick, backend)
         regimes = dict.fromkeys(standing.regime for standing in standings)
         judged = {name: judge([s for s in standings if s.regime == name], REFERENCE.key) for name in regimes}
         report.write_comparison(path, judged)
     return judged
+
+
+def answered(config: Comparison, evaluate: contest.Evaluate) -> list[Judgement]:
+    """The judgements of a comparison at one rung whose jobs `evaluate` does; nothing is kept."""
+    return judge(config.contests()[0].standings(evaluate), REFERENCE.key)
+
+
+def held(
+    path: Path, contests: Sequence[Contest], device: str, tick: Callable[[Evaluation], None], backend: Backend = HERE
+) -> list[Standing]:
+    """All contests of a directory, where it stands; each look at a test split is noted there."""
+
+    @contextlib.contextmanager
+    def open_pool(spec: DataSpec) -> Iterator[Pool]:
+        loaded = data.load(spec, data.ROLES)
+        directory.record_look(path, spec.name, max(len(c.contenders) for c in contests if c.data == spec))
+        with backend.open({None: loaded}, device) as pool:
+            yield pool
+
+    return contest.hold(contests, path / "archive.sqlite", open_pool, tick)
 
 
 def once(

@@ -153,7 +153,8 @@ def _trained(standing: Standing, results: Sequence[Evaluation]) -> Standing:
         return replace(standing, status=failed[0].status, detail=f"{where}: {failed[0].detail}")
     select = tuple(result.score for result in results if result.score is not None)
     test = tuple(result.test_score for result in results if result.test_score is not None)
-    return replace(standing, select=select, test=test)
+    calibration = tuple(result.test_ece for result in results if result.test_ece is not None)
+    return replace(standing, select=select, test=test, calibration=calibration)
 
 
 def hold(
@@ -192,11 +193,14 @@ def _averaged(regime: str, standings: Sequence[Standing]) -> Standing:
     failed = next((s for s in standings if s.status is not Status.OK), None)
     if failed:
         detail = f"{failed.regime}: {failed.detail}"
-        return replace(standings[0], regime=regime, status=failed.status, detail=detail, select=(), test=())
+        return replace(
+            standings[0], regime=regime, status=failed.status, detail=detail, select=(), test=(), calibration=()
+        )
     return replace(
         standings[0],
         regime=regime,
         at_edge=any(s.at_edge for s in standings),
         select=tuple(map(statistics.fmean, zip(*(s.select for s in standings), strict=True))),
         test=tuple(map(statistics.fmean, zip(*(s.test for s in standings), strict=True))),
+        calibration=tuple(map(statistics.fmean, zip(*(s.calibration for s in standings), strict=False))),
     )

@@ -101,9 +101,10 @@ def carry_on(path: Path, watching: Watching, backend: Backend = HERE) -> list[Re
     repeats: list[Repeat] = []
     for seeds in _sharing(control):
         datasets = run.load_data(_configured(control, seeds[0], "evolve"))
+        known = run.digests(datasets)
         with backend.open(datasets, control.run.device) as pool:
             for seed in seeds:
-                repeats.append(_repeat(path, control, seed, pool, watching))
+                repeats.append(_repeat(path, control, seed, pool, known, watching))
                 report.write_rows(path / "control.csv", [_row(repeat) for repeat in repeats])
     return repeats
 
@@ -131,13 +132,14 @@ def _configured(control: Control, seed: int, strategy: Strategy, newcomers: tupl
     return control.run.model_copy(update=changes)
 
 
-def _repeat(path: Path, control: Control, seed: int, pool: Pool, watching: Watching) -> Repeat:
+def _repeat(path: Path, control: Control, seed: int, pool: Pool, known: dict[str, str], watching: Watching) -> Repeat:
     """Evolution, random search with as many newcomers, then both winners and cross-entropy on fresh seeds."""
 
     def searched(strategy: Strategy, newcomers: tuple[int, ...] | None = None) -> _Outcome:
         place = path / f"{strategy}-{seed}"
         if not (place / "run.toml").is_file():
             run.create(place, _configured(control, seed, strategy, newcomers))
+            directory.record_data(place, known)
         with watching(f"seed {seed}, {strategy}") as watch:
             run.carry_on(place, watch, pool=pool)
         return _outcome(place, config)

@@ -1,9 +1,9 @@
 """Data sets: found on disk, split into the same train, select and test roles in every process, train role shaped.
 
-A role is a fixed set of samples: it depends neither on a run's seed nor on which roles are asked for. `select` guides
-the search, `test` is read only when it is asked for.
+`select` guides the search, `test` is read only when it is asked for.
 """
 
+import hashlib
 import math
 import os
 import tempfile
@@ -21,10 +21,9 @@ from evoloss import images as files
 from evoloss.errors import EvolossError, suggest
 from evoloss.images import Shape, Split, cache_dir, class_names
 from evoloss.records import DataSpec, Role, derive_seed
+from evoloss.roles import apportion, assign, take
 
 ROLES: tuple[Role, ...] = get_args(Role)
-ROLE_SEED = derive_seed("roles", 1)  # never a run's seed: scores of different runs are compared
-SELECT_PARTS, MOST_SELECT = 5, 10_000
 FOLDER = "folder:"
 SYSTEM_DIR = Path("/usr/share/datasets")
 
@@ -101,18 +100,19 @@ class DatasetInfo:
     classes: tuple[str, ...] = ()
 
 
-def load(spec: DataSpec, roles: Sequence[Role] = ("train", "select")) -> Dataset:
+def load(spec: DataSpec, roles: Sequence[Role] = ("train", "select"), side: int | None = None) -> Dataset:
     """The data set's `roles`; the train role is shaped by `spec` (imbalance, then samples, then label noise).
 
     Data with a test part of its own keeps it, and a fifth of its train part (at most 10,000) is select; other data is
-    split 60/20/20. Splits are stratified. Whatever the user can mend raises EvolossError.
+    split 60/20/20. Splits are stratified. The images of folder:PATH come in color and scaled to `side` pixels, where
+    that is given. Whatever the user can mend raises EvolossError.
     """
     _check_spec(spec, roles)
-    source = _source(spec)
+    source = _source(spec, side)
     parts = source.read("test" in roles)
     classes, labels = parts.classes, parts.train.labels
     _check_counts(spec.name, labels, classes, ("train", "select") if source.own_test else ROLES)
-    indices = _assign(labels, len(classes), source.own_test)
+    indices = assign(labels, len(classes), source.own_test)
     splits = {role: _pick(parts.train, indices[role]) for role in roles if role in indices and role != "train"}
     if "train" in roles:
         keep, shaped = _shape_train(spec, labels[indices["train"]], len(classes))
@@ -121,6 +121,12 @@ def load(spec: DataSpec, roles: Sequence[Role] = ("train", "select")) -> Dataset
         _check_counts(spec.name, parts.test.labels, classes, ("test",))
         splits["test"] = _pick(parts.test, np.arange(len(parts.test.labels)))
     return Dataset(spec.name, classes, {role: splits[role] for role in roles})
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """16 hexadecimal digits that tell the train and select roles from those of other data."""
+    parts = "".join(dataset.splits[role].digest for role in ("train", "select"))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def status(data_dir: str | None = None) -> list[DatasetStatus]:
@@ -148,10 +154,15 @@ def _info(name: str) -> DatasetInfo:
     return DATASETS[name]
 
 
-def _source(spec: DataSpec) -> Source:
+def _source(spec: DataSpec, side: int | None) -> Source:
     if spec.name.startswith(FOLDER):
-        return _user_folder(spec.name.removeprefix(FOLDER))
-    info, bases = _info(spec.name), _bases(spec.data_dir)
+        return _user_folder(spec.name.removeprefix(FOLDER), side and (3, side, side))
+    return located(spec, _info(spec.name))
+
+
+def located(spec: DataSpec, info: DatasetInfo) -> Source:
+    """Where the files of a data set lie, downloaded if they are nowhere. Raises EvolossError."""
+    bases = _bases(spec.data_dir)
     return _find(info, bases) or _download(spec.name, info, bases)
 
 
@@ -237,12 +248,12 @@ def _class_folders(info: DatasetInfo, folder: Path) -> Source | None:
                 f"expected {info.num_classes} class folders in {folder / 'train'}, got {came}; "
                 f"for images of your own use {FOLDER}PATH"
             )
-        return _read_folders(folder / "train", folder / "test", info.shape, want_test)
+        return _read_folders(folder / "train", folder / "test", info.shape, False, want_test)
 
     return Source(str(folder), True, read)
 
 
-def _user_folder(path: str) -> Source:
+def _user_folder(path: str, shape: Shape | None) -> Source:
     """PATH/CLASS/*, or PATH/train/CLASS/* and perhaps PATH/test/CLASS/*; other folders next to train/ are ignored."""
     root = Path(path).expanduser()
     if not path or not root.is_dir():
@@ -250,10 +261,10 @@ def _user_folder(path: str) -> Source:
     split = (root / "train").is_dir() and bool(class_names(root / "train"))  # a class may be called train, too
     train, test = (root / "train", root / "test") if split else (root, None)
     test = test if test and test.is_dir() else None
-    return Source(str(root), test is not None, partial(_read_folders, train, test, None))
+    return Source(str(root), test is not None, partial(_read_folders, train, test, shape, True))
 
 
-def _read_folders(train: Path, test: Path | None, shape: Shape | None, want_test: bool) -> Parts:
+def _read_folders(train: Path, test: Path | None, shape: Shape | None, resize: bool, want_test: bool) -> Parts:
     """Without a shape the train part's is found and the test part is resized to it, so test images decide nothing."""
     classes = class_names(train)
     if len(classes) < 2:
@@ -262,9 +273,9 @@ def _read_folders(train: Path, test: Path | None, shape: Shape | None, want_test
         raise EvolossError(
             f"expected the same classes in {train} and {test}, got only in one: {', '.join(odd)}; add them"
         )
-    split = files.read_classes(train, shape, resize=shape is None)
+    split = files.read_classes(train, shape, resize)
     _, channels, height, width = split.images.shape
-    held_out = files.read_classes(test, (channels, height, width), resize=shape is None) if test and want_test else None
+    held_out = files.read_classes(test, (channels, height, width), resize) if test and want_test else None
     return Parts(classes, split, held_out)
 
 
@@ -279,39 +290,6 @@ def _check_counts(name: str, labels: np.ndarray, classes: Sequence[str], roles: 
             f"expected at least {len(roles)} images of each class of {name} (one for each of {', '.join(roles)}), "
             f"got {counts.min()} of class `{small}`; add some or remove the class"
         )
-
-
-def _apportion(counts: np.ndarray, total: int) -> np.ndarray:
-    """`total` shared out in proportion to `counts` (largest remainders), at least 1 and at most its count to each."""
-    exact = counts * (total / counts.sum())
-    quota = np.maximum(counts * total // counts.sum(), 1)
-    while rest := int(total - quota.sum()):
-        step = int(np.sign(rest))
-        free = (quota + step >= 1) & (quota + step <= counts)
-        quota[np.argmax(np.where(free, (exact - quota) * step, -np.inf))] += step
-    return quota
-
-
-def _take(labels: np.ndarray, quota: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sorted indices of `quota[k]` random samples of every class k."""
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == k))[:n] for k, n in enumerate(quota)]))
-
-
-def _assign(labels: np.ndarray, num_classes: int, own_test: bool) -> dict[Role, np.ndarray]:
-    """The train part's indices by role, shuffled; all roles are always drawn, so asking for fewer changes none."""
-    rng = np.random.default_rng(ROLE_SEED)
-    share = len(labels) // SELECT_PARTS
-    total = max(num_classes, min(share, MOST_SELECT) if own_test else share)
-    quota = _apportion(np.bincount(labels, minlength=num_classes), total)
-    rest, roles = np.arange(len(labels)), dict[Role, np.ndarray]()
-    drawn: tuple[Role, ...] = ("select",) if own_test else ("select", "test")
-    for role in drawn:
-        roles[role] = rest[_take(labels[rest], quota, rng)]
-        rest = np.setdiff1d(rest, roles[role])
-    roles["train"] = rest
-    if not np.array_equal(np.sort(np.concatenate(list(roles.values()))), np.arange(len(labels))):
-        raise AssertionError("the roles overlap or miss samples")
-    return {role: rng.permutation(index) for role, index in roles.items()}
 
 
 def _pick(part: Split, index: np.ndarray) -> Split:
@@ -340,13 +318,13 @@ def _shape_train(spec: DataSpec, labels: np.ndarray, num_classes: int) -> tuple[
 
     keep = np.arange(len(labels))
     if spec.imbalance > 1:
-        keep = _take(labels, _long_tail(np.bincount(labels, minlength=num_classes), spec.imbalance), rng("imbalance"))
+        keep = take(labels, _long_tail(np.bincount(labels, minlength=num_classes), spec.imbalance), rng("imbalance"))
     if spec.samples is not None:
         if not num_classes <= spec.samples <= len(keep):
             bounds = f"between {num_classes} (one per class) and the {len(keep)} samples that there are to train on"
             raise EvolossError(f"expected {bounds}, got {spec.samples}; ask for a number in between")
-        quota = _apportion(np.bincount(labels[keep], minlength=num_classes), spec.samples)
-        keep = keep[_take(labels[keep], quota, rng("samples"))]
+        quota = apportion(np.bincount(labels[keep], minlength=num_classes), spec.samples)
+        keep = keep[take(labels[keep], quota, rng("samples"))]
     return keep, _add_noise(labels[keep], spec.label_noise, num_classes, rng("label-noise"))
 
 

@@ -6,31 +6,42 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from evoloss import machine
 from evoloss.errors import EvolossError
 from evoloss.files import replace_file
 
+LOCK_TRIES, LOCK_PAUSE = 3, 0.05  # seconds between them
 _VERSIONS = ("evoloss", "torch", "ray", "deap", "sympy", "numpy", "scipy")
 
 
 def create(directory: Path, settings: str, text: str, device: str, resumable: bool = True) -> None:
-    """Make the directory with its settings, a TOML file, and `environment.json`. Raises `EvolossError` if it exists."""
+    """Make the directory with its settings, a TOML file, and `environment.json`. Raises `EvolossError` if it exists.
+
+    It is there with both or not at all: one without them could neither be continued nor made again.
+    """
+    making = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
-        directory.mkdir(parents=True)
-        (directory / settings).write_text(text, encoding="utf-8")
-        _write_environment(directory, _environment(device))
+        if directory.exists():
+            raise FileExistsError
+        shutil.rmtree(making, ignore_errors=True)  # of a process that was killed, and had this number
+        making.mkdir(parents=True)
+        (making / settings).write_text(text, encoding="utf-8")
+        _write_environment(making, _environment(device))
+        making.rename(directory)
     except FileExistsError:
         hint = f", or continue it with `evoloss resume {directory}`" if resumable else ""
         raise EvolossError(f"{directory} exists: choose another --out{hint}") from None
     except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
         raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
 
 
@@ -53,6 +64,18 @@ def in_use(directory: Path) -> Iterator[None]:
         yield
 
 
+def is_in_use(directory: Path) -> bool:
+    """Whether a process of this machine is working on it."""
+    try:
+        with (directory / ".lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock was ever made, or the file system has none
+        return False
+    return False
+
+
 def check_version(directory: Path, made_by: str) -> None:
     """Raise `EvolossError` unless this is the evoloss that made the directory."""
     if made_by != version("evoloss"):
@@ -64,16 +87,31 @@ def check_version(directory: Path, made_by: str) -> None:
 
 def record_look(directory: Path, dataset: str, losses: int) -> None:
     """Note in `environment.json` a look at a test split: when, which command, which data set, how many losses."""
-    path = directory / "environment.json"
     try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
+        environment = read_environment(directory)
         command = " ".join(["evoloss", *sys.argv[1:]])
         environment.setdefault("looks", []).append(
             {"when": _now(), "command": command, "dataset": dataset, "losses": losses}
         )
         _write_environment(directory, environment)
-    except (OSError, ValueError, AttributeError) as error:
-        raise EvolossError(f"cannot record the look at the test split in {path}: {error}") from None
+    except (OSError, AttributeError, EvolossError) as error:
+        raise EvolossError(f"cannot record the look at the test split: {error}") from None
+
+
+def record_data(directory: Path, digests: dict[str, str]) -> None:
+    """Note in `environment.json` which data these are: hashes by the name of the data."""
+    environment = read_environment(directory)
+    if environment.get("data") != digests:
+        _write_environment(directory, environment | {"data": digests})
+
+
+def read_environment(directory: Path) -> dict[str, Any]:
+    """What `environment.json` says. Raises `EvolossError`."""
+    path = directory / "environment.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EvolossError(f"cannot read {path}: {error}") from None
 
 
 def _write_environment(directory: Path, environment: dict[str, Any]) -> None:
@@ -101,11 +139,20 @@ def _locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise EvolossError(f"cannot write to {directory}: {error.strerror or error}") from None
     with handle:
+        if not _taken(handle):
+            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it")
+        yield
+
+
+def _taken(handle: TextIO) -> bool:
+    """Whether the lock could be taken; tried more than once, since a watcher that looks holds it for an instant."""
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except OSError:
-            raise EvolossError(f"another process is working on {directory}: wait for it, or stop it") from None
-        yield
+            time.sleep(LOCK_PAUSE)
+    return False
 
 
 class _LogFile(logging.FileHandler):
@@ -146,7 +193,7 @@ def _environment(device: str) -> dict[str, Any]:
         "started": _now(),
         "commit": machine.commit(),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}, {machine.processor()}, {machine.cores()} cores",
+        "machine": f"{machine.kind()}, {machine.cores()} cores",
         "device": device,
         "looks": [],
     }

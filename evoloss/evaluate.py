@@ -4,19 +4,21 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evoloss import limits, train
 from evoloss.batches import STACKED
-from evoloss.data import ROLE_SEED, Dataset
+from evoloss.data import Dataset
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.lower import Loss
 from evoloss.proxies import EMBEDDING_DIM, Proxy, build
 from evoloss.records import Batch, Budget, DataSpec, Evaluation, Job, Role, Status, TrainResult, derive_seed
+from evoloss.roles import ROLE_SEED
 from evoloss.screen import Verdict, screen
 from evoloss.stack import Member, train_stack
 
@@ -30,6 +32,7 @@ class Workbench:
 
     dataset: Dataset
     device: torch.device
+    scale_batch: ClassVar[int] = SCALE_BATCH
 
     def __hash__(self) -> int:
         return id(self)
@@ -48,6 +51,25 @@ class Workbench:
     def proxy(self, name: str, seed: int) -> Proxy:
         """A new proxy for this data set."""
         return build(name, self.dataset.shape, self.dataset.num_classes, seed, EMBEDDING_DIM).to(self.device)
+
+    def loss(self, expression: Expression, seed: int, scale: float = 1.0) -> Loss:
+        """A formula for this data set and the embeddings of its proxies, its centers drawn from `seed`."""
+        generator = torch.Generator().manual_seed(seed)
+        classes = self.dataset.num_classes
+        return Loss(expression, classes, EMBEDDING_DIM, scale=scale, generator=generator).to(self.device)
+
+    def train(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        samples: train.Samples,
+        scored: dict[Role, train.Samples],
+        budget: Budget,
+        seed: int,
+        decoder: train.Decoder,
+    ) -> TrainResult:
+        """One training, as `train.train` does it."""
+        return train.train(model, loss, samples, scored, budget, seed, decoder)
 
 
 Workbenches = dict[DataSpec | None, Workbench]  # None: the data of the run
@@ -68,10 +90,17 @@ def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> 
 
 
 def prepare(datasets: Mapping[DataSpec | None, Dataset], device: str = "cpu") -> Workbenches:
-    """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower."""
+    """Set this process up for evaluations on these data. One torch thread: two made a step up to 13 times slower.
+
+    The device is chosen here: in a Ray worker `cuda` is the GPU that Ray gave it. Raises `EvolossError` without one.
+    """
     torch.set_num_threads(1)
     if device == "cpu":  # the driver of a GPU claims far more than it takes
         limits.memory(limits.worker_share())
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EvolossError(
+            f"the device is {device}, and torch {torch.__version__} finds no GPU: --device cpu does without"
+        )
     return {spec: Workbench(dataset, torch.device(device)) for spec, dataset in datasets.items()}
 
 
@@ -132,9 +161,7 @@ def _reference_length(workbench: Workbench, proxy: str, seed: int, by_logits: bo
 
 def _gradient_length(workbench: Workbench, proxy: str, seed: int, expression: Expression, by_logits: bool) -> float:
     embeddings, logits, labels = _initial(workbench, proxy, seed)
-    generator = torch.Generator().manual_seed(seed)
-    loss = Loss(expression, workbench.dataset.num_classes, EMBEDDING_DIM, generator=generator).to(workbench.device)
-    value = loss(logits, labels, embeddings)
+    value = workbench.loss(expression, seed)(logits, labels, embeddings)
     return torch.autograd.grad(value, logits if by_logits else embeddings)[0].norm().item()
 
 
@@ -146,12 +173,12 @@ def _initial(workbench: Workbench, proxy: str, seed: int) -> tuple[Tensor, Tenso
 
 
 @functools.lru_cache(maxsize=2)
-def _initial_values(workbench: Workbench, proxy: str, seed: int) -> tuple[Tensor, Tensor, torch.nn.Module]:
+def _initial_values(workbench: Workbench, proxy: str, seed: int) -> tuple[Tensor, Tensor, nn.Module]:
     model = workbench.proxy(proxy, seed).train()
-    samples = workbench.samples("train", SCALE_BATCH, seed)
+    samples = workbench.samples("train", workbench.scale_batch, seed)
     with torch.no_grad():
         embeddings, _ = model(samples.images)
-    return embeddings, samples.labels, model.head
+    return embeddings, samples.labels.long(), model.head
 
 
 def _train(batch: Batch, workbench: Workbench) -> list[Evaluation]:
@@ -162,7 +189,7 @@ def _alone(job: Job, workbench: Workbench) -> TrainResult:
     member, model = _member(job, workbench), _model(job, workbench)
     samples, scored, budget = _data(job, workbench)
     seed = derive_seed(job.seed, "batches")
-    return train.train(model, member.loss, samples, scored, budget, seed, member.decoder)
+    return workbench.train(model, member.loss, samples, scored, budget, seed, member.decoder)
 
 
 def _train_stack(batch: Batch, workbench: Workbench) -> list[Evaluation]:
@@ -175,16 +202,17 @@ def _train_stack(batch: Batch, workbench: Workbench) -> list[Evaluation]:
 
 def _trained(job: Job, result: TrainResult) -> Evaluation:
     accuracy = result.accuracy
-    return Evaluation(job, result.status, result.detail, accuracy.get("select"), accuracy.get("test"))
+    calibration = result.calibration.get("test")
+    return Evaluation(
+        job, result.status, result.detail, accuracy.get("select"), accuracy.get("test"), test_ece=calibration
+    )
 
 
 def _member(job: Job, workbench: Workbench) -> Member:
     """The job's loss at its scale, its centers drawn from the job's seed."""
     assert job.budget is not None
     expression = Expression(job.expression)
-    generator = torch.Generator().manual_seed(derive_seed(job.seed, "centers"))
-    classes = workbench.dataset.num_classes
-    loss = Loss(expression, classes, EMBEDDING_DIM, scale=job.scale, generator=generator).to(workbench.device)
+    loss = workbench.loss(expression, derive_seed(job.seed, "centers"), job.scale)
     return Member(loss, job.budget.learning_rate, decoder(expression))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evoloss.errors import EvolossError
+from evoloss.interrupts import held
 from evoloss.records import Evaluation, Job, Status
 
 PATIENCE = 60.0  # seconds to wait for another process that writes; it takes milliseconds
@@ -21,12 +21,17 @@ CREATE TABLE IF NOT EXISTS evaluations (
     test_score REAL, scale REAL, negate INTEGER, fingerprint TEXT, seconds REAL, PRIMARY KEY (key, protocol, seed)
 );
 """
+# A table of its own, which a file of this format may lack and another evoloss may pass over: no new format.
+_ADDED = "TABLE IF NOT EXISTS calibration (key TEXT, protocol TEXT, seed INTEGER, test_ece REAL, " + (
+    "PRIMARY KEY (key, protocol, seed))"
+)
 
 _FIND = (
-    "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds FROM evaluations "
-    "WHERE key = ? AND protocol = ? AND seed = ?"
+    "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds, test_ece "
+    "FROM evaluations LEFT JOIN calibration USING (key, protocol, seed) WHERE key = ? AND protocol = ? AND seed = ?"
 )
 _ADD = f"INSERT OR IGNORE INTO evaluations VALUES ({', '.join('?' * 13)})"
+_CALIBRATE = "INSERT OR IGNORE INTO calibration VALUES (?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,17 @@ class Kind:
 def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, or make it where there is none; every statement commits by itself, unless a transaction is begun.
 
-    `read_only` makes nothing, changes nothing, and needs no right to. Raises `EvolossError` where the file is something
-    else, and leaves it as it is.
+    Read-only it is neither made nor written to, and another process may go on writing. Raises `EvolossError` where the
+    file is something else, and leaves it as it is.
     """
     try:
-        place: str | Path = _read_only(path) if read_only else path
-        connection = sqlite3.connect(place, PATIENCE, isolation_level=None, uri=read_only)
+        connection = sqlite3.connect(_uri(path) if read_only else path, PATIENCE, isolation_level=None, uri=read_only)
         try:
-            _prepare(connection, path, kind, read_only)
+            _check(connection, path, kind, read_only)
+            _complete(connection, read_only)
+            if not read_only:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             connection.close()
             raise
@@ -62,17 +70,13 @@ def connect(path: Path, kind: Kind, read_only: bool = False) -> sqlite3.Connecti
     return connection
 
 
-def _read_only(path: Path) -> str:
-    """The URI to open a file with that is only read.
-
-    SQLite would have to make two files beside it, for other processes that may write to it, even to read it. Where it
-    may not make them nobody writes.
-    """
-    shared = path.with_name(f"{path.name}-wal").exists() or os.access(path.parent, os.W_OK, effective_ids=True)
-    return f"{path.resolve().as_uri()}?mode=ro{'' if shared else '&immutable=1'}"
+def _uri(path: Path) -> str:
+    """To read a file. Without a write-ahead log nobody is writing: then no new log is left beside it."""
+    written = path.with_name(f"{path.name}-wal").exists()
+    return f"{path.absolute().as_uri()}?mode=ro" + ("" if written else "&immutable=1")
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bool) -> None:
+def _check(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bool) -> None:
     def first(statement: str) -> Any:
         return connection.execute(statement).fetchone()[0]
 
@@ -88,9 +92,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: 
         same = application == kind.application and (version or not tables) and not strange
         found = f"format {version}" if same else "another SQLite file"
         raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _complete(connection: sqlite3.Connection, read_only: bool) -> None:
+    """Add the table that an older file lacks; to one that is only read, an empty one that ends with the connection."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'calibration'").fetchone() is None:
+        connection.execute(f"CREATE {'TEMP ' if read_only else ''}{_ADDED}")
 
 
 @contextmanager
@@ -117,18 +124,29 @@ def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation 
     row = connection.execute(_FIND, (job.key, protocol, job.seed)).fetchone()
     if row is None:
         return None
-    status, detail, score, test_score, scale, negate, fingerprint, seconds = row
+    status, detail, score, test_score, scale, negate, fingerprint, seconds, ece = row
     known = tuple(map(finite, json.loads(fingerprint)))
-    score, test_score, scale, seconds = map(finite, (score, test_score, scale, seconds))
-    return Evaluation(job, Status(status), str(detail), score, test_score, scale, bool(negate), known, seconds)
+    score, test_score, scale, seconds, ece = map(finite, (score, test_score, scale, seconds, ece))
+    told = str(detail)
+    return Evaluation(job, Status(status), told, score, test_score, scale, bool(negate), known, seconds, test_ece=ece)
 
 
 def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, str]]) -> None:
     """Store evaluations, each with its protocol, in one transaction; what is there already stays."""
-    rows = [_row(*pair) for pair in evaluations]
-    with closing(connection.cursor()) as cursor:
-        cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
+    pairs = list(evaluations)
+    rows = [_row(*pair) for pair in pairs]
+    calibrated = [(e.job.key, protocol, e.job.seed, e.test_ece) for e, protocol in pairs if e.test_ece is not None]
+    with transaction(connection) as cursor:
         cursor.executemany(_ADD, rows)
+        cursor.executemany(_CALIBRATE, calibrated)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
+    """All of it or, where the process is killed, nothing; Ctrl-C waits for its end."""
+    with held(), closing(connection.cursor()) as cursor:
+        cursor.execute("BEGIN IMMEDIATE")  # waits its turn; a transaction that first reads could not
+        yield cursor
         cursor.execute("COMMIT")
 
 

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from evoloss.mathml import to_mathml
 from evoloss.operators import OPERATORS, VARIABLES
 from evoloss.syntax import ExpressionError, Node, read, to_latex, write
 
@@ -64,6 +65,11 @@ class Expression:
     def latex(self) -> str:
         """The formula in LaTeX."""
         return to_latex(self.node)
+
+    @property
+    def mathml(self) -> str:
+        """The formula as a MathML element."""
+        return to_mathml(self.node)
 
     @property
     def missing(self) -> str:

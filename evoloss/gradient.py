@@ -307,8 +307,8 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "pow_by_exponent": _pow_by_exponent,
     "max_by_tensor": _max_by_tensor,
     "min_by_tensor": _min_by_tensor,
-    "max_by_number": lambda g, a, bound: torch.where(a > bound, g, 0.0),
-    "min_by_number": lambda g, a, bound: torch.where(a < bound, g, 0.0),
+    "max_by_number": lambda g, a, bound: torch.where(a <= bound, 0.0, g),  # a nan, which is neither, shows
+    "min_by_number": lambda g, a, bound: torch.where(a >= bound, 0.0, g),
     "tanh_by_input": _ATEN.tanh_backward.default,
     "sigmoid_by_input": _ATEN.sigmoid_backward.default,
     "softplus_by_input": lambda g, a: _ATEN.softplus_backward.default(g, a, 1.0, 20.0),  # linear above 20

@@ -194,11 +194,7 @@ def _header(file: Path) -> tuple[bool, tuple[int, int]]:
 def _decode(file: Path, shape: Shape, resize: bool) -> np.ndarray:
     """One image as uint8 [C, H, W]."""
     channels, height, width = shape
-    try:
-        with Image.open(file) as image:
-            pixels = _convert(image, MODES[channels])
-    except Exception as error:  # PIL raises nearly anything on a broken file
-        raise _corrupt(file, error) from error
+    pixels = opened(file, MODES[channels])
     if pixels.size != (width, height):
         if not resize:
             came = f"{pixels.width} x {pixels.height}"
@@ -207,6 +203,18 @@ def _decode(file: Path, shape: Shape, resize: bool) -> np.ndarray:
             )
         pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(pixels).reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def opened(file: Path, mode: str | None = None) -> Image.Image:
+    """The decoded image, 8 bits a channel in `mode` where one is given. A corrupt file raises EvolossError."""
+    try:
+        with Image.open(file) as image:
+            if mode is None:
+                image.load()
+                return image
+            return _convert(image, mode)
+    except Exception as error:  # PIL raises nearly anything on a broken file
+        raise _corrupt(file, error) from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

@@ -4,6 +4,7 @@ The numeric care that is taken, all of it: `p` is clamped to [1e-7, 1]; `log(p)`
 sqrt(max(squared, 1e-7)). Whatever else is non-finite stays non-finite.
 """
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable
@@ -260,14 +261,21 @@ def _constant(name: str, arguments: tuple[Any, ...]) -> float:
 
 
 def _clamped(least: bool) -> Callable[..., Tensor]:
-    """`torch.maximum` and `torch.minimum` refuse Python numbers."""
+    """`torch.maximum` and `torch.minimum` refuse Python numbers.
+
+    A tie with a number goes to the number, as in relu: what `clamp` does there changed with torch 2.14.
+    """
 
     def function(a: Tensor | float, b: Tensor | float) -> Tensor:
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             return torch.maximum(a, b) if least else torch.minimum(a, b)
         tensor, number = (a, b) if isinstance(a, Tensor) else (b, a)
         assert isinstance(tensor, Tensor)
-        return tensor.clamp_min(number) if least else tensor.clamp_max(number)
+        if math.isnan(number):  # as of log(K - 5) for four classes; a threshold would hide it
+            return tensor + number
+        if least:
+            return functional.threshold(tensor, number, number)
+        return -functional.threshold(-tensor, -number, -number)
 
     return function
 

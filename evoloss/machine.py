@@ -29,6 +29,11 @@ def processor() -> str:
     return platform.processor() or "unknown processor"
 
 
+def kind() -> str:
+    """What a training may depend on: the system and the processor."""
+    return f"{platform.system()} {platform.machine()}, {processor()}"
+
+
 def commit() -> str | None:
     """The commit of the checkout that this code lies in, with `-dirty` for changes; None where it is installed."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]

@@ -1,9 +1,11 @@
-"""Pictures of what a loss does with samples: distances of pairs, t-SNE, two-dimensional embeddings epoch by epoch."""
+"""Pictures of what a loss does with samples: distances of pairs, t-SNE, two-dimensional embeddings epoch by epoch; and
+of losses as curves.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -15,6 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from PIL import Image
+
+if TYPE_CHECKING:
+    from evoloss.analysis.curves import Curve
 
 BINS = 100
 TSNE_POINTS = 1000
@@ -42,6 +47,45 @@ class Points:
     caption: str
     embeddings: np.ndarray
     centers: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Losses against one thing: its name, those of the two heights, and where the pictures of them are cut off."""
+
+    places: str
+    loss: str
+    slope: str
+    curves: "Sequence[Curve]"
+    cut: tuple[float, float] = (-np.inf, np.inf)
+
+
+def draw_curves(path: Path, title: str, rows: Sequence[Curves]) -> None:
+    """Losses left, their derivatives right, a row a thing; dots where losses are least."""
+    figure, axes = plt.subplots(len(rows), 2, figsize=(10, 4.2 * len(rows) + 0.6), layout="constrained", squeeze=False)
+    for (left, right), row in zip(axes, rows, strict=True):
+        for axis, name, heights in (
+            (left, row.loss, [line.loss for line in row.curves]),
+            (right, row.slope, [line.slope for line in row.curves]),
+        ):
+            axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+            _draw_lines(axis, row.curves, heights)
+            shown = np.clip(np.concatenate(heights), *row.cut)
+            margin = 0.05 * max(float(np.ptp(shown)), 1e-9)
+            axis.set(xlabel=row.places, ylabel=name, ylim=(shown.min() - margin, shown.max() + margin))
+        left.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _draw_lines(axis: Axes, curves: "Sequence[Curve]", heights: Sequence[np.ndarray]) -> None:
+    """The last one solid and broad, the others over it: one that hides it can still be seen to be the same."""
+    for place, (line, values) in enumerate(zip(curves, heights, strict=True)):
+        last = place == len(curves) - 1
+        color = LOSS_COLORS[place]
+        width, style = (3.2, "-") if last else (1.5, CURVE_LINES[place])
+        axis.plot(line.places, values, style, color=color, linewidth=width, label=line.label, zorder=2 if last else 3)
+        axis.plot(line.places[line.least], values[line.least], "o", color=color, markersize=8 if last else 5, zorder=4)
 
 
 def draw_distances(path: Path, title: str, rows: Sequence[Distances]) -> None:
@@ -160,6 +204,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 # Both can be told apart with any color vision: Okabe and Ito (2008), and Petroff (2021, arXiv:2107.02270).
+CURVE_LINES = ("--", "-.", ":")
 LOSS_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CLASS_COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),

@@ -70,18 +70,24 @@ def conclusion(judged: dict[str, list[Judgement]], searched: int) -> list[str]:
     `searched` is the number of losses that the search chose its finalists from.
     """
     home = judged[SEARCHED]
-    lines: list[str] = []
-    if ceiling := noise_ceiling(home, searched, 1):
-        many = f"the best of {searched:,} losses no better than cross-entropy"
-        lines.append(f"luck: {many} would have led it by {ceiling:.4f} on the one seed that a search looks at first")
+    lines = [f"luck: {line}" for line in luck(home, searched)]
     better = [j for j in home if not j.standing.name and j.verdict == "better"]
     if not better:
         return [*lines, "verdict: no evolved loss is better than cross-entropy on fresh seeds"]
-    lines += [f"verdict: {_in_words(j, judged)}; {_elsewhere(j, judged)}" for j in better]
-    return [*lines, *_beside_seeds(better[0], home)]
+    lines += [f"verdict: {_in_words(j, judged)}; {elsewhere(j, judged)}" for j in better]
+    return [*lines, *beside_seeds(better[0], home)]
 
 
-def _beside_seeds(best: Judgement, home: list[Judgement]) -> list[str]:
+def luck(home: list[Judgement], searched: int) -> list[str]:
+    """What the best of so many losses would have shown by luck; nothing where no spread is known."""
+    ceiling = noise_ceiling(home, searched, 1)
+    if not ceiling:
+        return []
+    many = f"the best of {searched:,} losses no better than cross-entropy"
+    return [f"{many} would have led it by {ceiling:.4f} on the one seed that a search looks at first"]
+
+
+def beside_seeds(best: Judgement, home: list[Judgement]) -> list[str]:
     """The best found loss beside the best hand-written one: both were chosen by these very scores."""
     known = next((j for j in home if j.standing.name and j.standing.test), None)
     if known is None or known.verdict == "reference":
@@ -101,7 +107,7 @@ def _in_words(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
     return f"`{judgement.standing.expression}` is better than cross-entropy by {interval}{mean}"
 
 
-def _elsewhere(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
+def elsewhere(judgement: Judgement, judged: dict[str, list[Judgement]]) -> str:
     """What became of the gain in the regimes that the search did not see."""
     unseen = _in(_UNSEEN, judged, judgement.standing.key)
     if not unseen:

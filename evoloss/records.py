@@ -91,12 +91,16 @@ Batch = tuple[Job, ...]  # jobs that go to a worker together
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training came to: accuracies by role (fractions), where it was stopped and why."""
+    """What a training came to: accuracies by role (fractions), where it was stopped and why.
+
+    `calibration` is the expected calibration error on the test role, where that was scored and the logits decide.
+    """
 
     status: Status
     accuracy: dict[Role, float] = field(default_factory=dict)
     steps: int = 0
     detail: str = ""
+    calibration: dict[Role, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Evaluation:
 
     A screen answers with `scale` (what makes the initial gradient as long as cross-entropy's), `negate` (the formula
     learns with the other sign) and `fingerprint` (its gradient field on fixed probes, unit length). `shared` marks what
-    another run has found out.
+    another run has found out. `test_ece` is the calibration error beside `test_score`, None where embeddings decide.
     """
 
     job: Job
@@ -118,6 +122,7 @@ class Evaluation:
     fingerprint: tuple[float, ...] = ()
     seconds: float = 0.0
     shared: bool = False
+    test_ece: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class Standing:
     """How a loss came out of a contest: accuracies on the fresh seeds, in their order; none unless `status` is ok.
 
     `rate` won the sweep on the tuning seeds; `at_edge` says that it was the smallest or the largest there was, so that
-    a wider sweep might do better.
+    a wider sweep might do better. `calibration` are the calibration errors on the test split, none where embeddings
+    decide.
     """
 
     regime: str
@@ -139,6 +145,7 @@ class Standing:
     at_edge: bool = False
     select: tuple[float, ...] = ()
     test: tuple[float, ...] = ()
+    calibration: tuple[float, ...] = ()
 
 
 def protocol(job: Job, conditions: Mapping[str, Any]) -> str:
@@ -217,4 +224,14 @@ class Generation:
     best_expression: str
     ce_fitness: float | None
     ngl_fitness: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How many evaluations of one kind there were, and their core-seconds; `test` for those that saw the test split."""
+
+    task: Task
+    test: bool
+    count: int
     seconds: float

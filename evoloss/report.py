@@ -1,8 +1,9 @@
 """The CSV files of a run, from its archive alone; each is replaced whole, so that a reader never sees half of one."""
 
 import csv
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,30 @@ COLUMNS = (
     *("select_acc", "test_acc", "test_acc_sd", "test_n", "delta_ce", "delta_ce_low", "delta_ce_high", "p_holm"),
     *("verdict", "lr", "generation", "parents", "status", "seconds", "key"),
     *(f"{regime}_{column}" for regime in UNSEEN for column in ("delta_ce", "delta_ce_low", "delta_ce_high", "verdict")),
+    "token",
 )
 COMPARED = (
     *("regime", "rank", "name", "expression", "family", "scale", "select_acc", "test_acc", "test_acc_sd", "test_n"),
     *("delta_ce", "delta_ce_low", "delta_ce_high", "p", "p_holm", "verdict", "lr", "lr_at_edge", "detail", "key"),
 )
+TEXTS = {"name", "expression", "best_expression", "latex", "family", "verdict", "parents", "status", "key", "token"}
 SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
+Row = dict[str, Any]  # by the names of COLUMNS
+Tokens = Callable[[Candidate], str]  # gives a candidate its replay token, or nothing
 
-def write_tables(directory: Path, archive: Archive, top: int) -> None:
-    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`.
+
+def write_tables(directory: Path, archive: Archive, top: int, token: Tokens = lambda _: "") -> None:
+    """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`."""
+    best, baselines = hall_of_fame(archive, top, token)
+    write_csv(directory / "hall_of_fame.csv", COLUMNS, best)
+    write_csv(directory / "baselines.csv", COLUMNS, baselines)
+    names = [item.name for item in fields(Generation)]
+    write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+
+
+def hall_of_fame(archive: Archive, top: int, token: Tokens = lambda _: "") -> tuple[list[Row], list[Row]]:
+    """The rows of the hall of fame, and those of the hand-written losses.
 
     The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
     several regimes `fitness` is the mean gain over cross-entropy, what the playoff measured are means as well, and
@@ -49,18 +64,23 @@ def write_tables(directory: Path, archive: Archive, top: int) -> None:
         if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
     ]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
-    write_csv(directory / "hall_of_fame.csv", COLUMNS, [_row(place, c, judged) for place, c in best])
-    write_csv(directory / "baselines.csv", COLUMNS, [_row(place, c, judged) for place, c in enumerate(baselines, 1)])
-    names = [item.name for item in fields(Generation)]
-    write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
+    return (
+        [_row(place, candidate, judged, token) for place, candidate in best],
+        [_row(place, candidate, judged, token) for place, candidate in enumerate(baselines, 1)],
+    )
 
 
-def write_pareto_front(directory: Path, archive: Archive) -> None:
+def write_pareto_front(directory: Path, archive: Archive, token: Tokens = lambda _: "") -> None:
     """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first, with the ranks of all."""
+    write_csv(directory / "pareto.csv", COLUMNS, front(archive, token))
+
+
+def front(archive: Archive, token: Tokens = lambda _: "") -> list[Row]:
+    """The rows of the Pareto front of accuracy and complexity, the smallest first, with the ranks of all."""
     order = ranked(archive.candidates())
     ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
-    rows = [_row(ranks[candidate.key], candidate, _judged_by_key(archive)) for candidate in pareto_front(order)]
-    write_csv(directory / "pareto.csv", COLUMNS, rows)
+    judged = _judged_by_key(archive)
+    return [_row(ranks[candidate.key], candidate, judged, token) for candidate in pareto_front(order)]
 
 
 def _judged_by_key(archive: Archive) -> dict[str, dict[str, Judgement]]:
@@ -72,7 +92,7 @@ def judgements(archive: Archive) -> dict[str, list[Judgement]]:
     return {regime: judge(standings, REFERENCE.key) for regime, standings in archive.standings().items()}
 
 
-def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]]) -> dict[str, Any]:
+def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]], token: Tokens) -> dict[str, Any]:
     scores = list(candidate.scores.values())
     found = {regime: rows[candidate.key] for regime, rows in judged.items() if candidate.key in rows}
     return _cells(
@@ -95,6 +115,7 @@ def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]
             "status": candidate.status,
             "seconds": round(candidate.seconds, 2),
             "key": candidate.key,
+            "token": token(candidate),
         }
         | (_judged(found[SEARCHED]) if SEARCHED in found else {})
         | {
@@ -125,14 +146,15 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
 
 def write_comparison(directory: Path, judged: dict[str, list[Judgement]]) -> None:
     """Write `comparison.csv` (a row a regime and loss), `scores.csv` (a row a training) and `comparison.tex`."""
-    rows = [_compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
+    rows = [compared(place, j) for group in judged.values() for place, j in enumerate(group, 1)]
     write_csv(directory / "comparison.csv", COMPARED, rows)
     scores = [_scores(j.standing) for group in judged.values() for j in group]
     write_csv(directory / "scores.csv", SCORED, [row for group in scores for row in group])
     replace_file(directory / "comparison.tex", "\n".join(latex_table(name, group) for name, group in judged.items()))
 
 
-def _compared(rank: int, judgement: Judgement) -> dict[str, Any]:
+def compared(rank: int, judgement: Judgement) -> dict[str, Any]:
+    """A row of a comparison, by the names of `COMPARED`; unrounded numbers have six digits."""
     standing = judgement.standing
     return _cells(
         {
@@ -206,6 +228,32 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
         if None in row.values():
             raise EvolossError(f"{path} is cut short: row {place} of {len(rows)} lacks its last columns")
     return rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of `hall_of_fame.csv`, `baselines.csv` or `pareto.csv`; a column that an older version lacks is None.
+
+    Raises `EvolossError`.
+    """
+    return [{name: _parsed(path, name, row.get(name)) for name in COLUMNS} for row in read_table(path)]
+
+
+def read_generations(path: Path) -> list[Generation]:
+    """The rows of `generations.csv`. Raises `EvolossError`."""
+    names = [item.name for item in fields(Generation)]
+    return [Generation(**{name: _parsed(path, name, row.get(name)) for name in names}) for row in read_table(path)]
+
+
+def _parsed(path: Path, name: str, text: str | None) -> Any:
+    if name in TEXTS or name.endswith("_verdict"):
+        return text or ""
+    try:
+        value = None if not text else int(text) if text.isdigit() else float(text)
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise EvolossError(f"{path}: expected a number under `{name}`, got `{text}`")
+    return value
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -3,18 +3,19 @@
 import contextlib
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evoloss import contest, data, directory, playoff, report
+from evoloss import contest, data, directory, playoff, report, tokens
 from evoloss.archive import Archive
 from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement
+from evoloss.interrupts import held
+from evoloss.page import facts, render
 from evoloss.records import DataSpec, Evaluation
 from evoloss.regimes import regimes_of
 from evoloss.search import Progress, Search, TimeIsUpError, Watch
@@ -56,6 +57,11 @@ def load_data(config: RunConfig) -> Datasets:
     return {spec: data.load(spec or config.data()) for spec in specs}
 
 
+def digests(datasets: Datasets) -> dict[str, str]:
+    """What tells these data from others, by their name."""
+    return {dataset.name: data.fingerprint(dataset) for dataset in datasets.values()}
+
+
 def create(path: Path, config: RunConfig) -> None:
     """Make the directory with `run.toml` and `environment.json`. Raises `EvolossError` where it exists."""
     directory.create(path, "run.toml", config.toml(), config.device)
@@ -69,7 +75,7 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
     config = load_run(path)
     directory.check_version(path, config.version)
     directory.check_archive(path, "hall_of_fame.csv")
-    searching = _own_pool(config, backend) if pool is None else contextlib.nullcontext(pool)
+    searching = _own_pool(path, config, backend) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),
         contextlib.closing(Archive(path / "archive.sqlite", config.data())) as archive,
@@ -77,33 +83,42 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
 
         def watch_and_write(progress: Progress) -> None:
             if progress.finished is not None:
-                report.write_tables(path, archive, config.top)
+                report.write_tables(path, archive, config.top, token)
                 logging.getLogger("evoloss").info("%s", progress.finished)
             watch(progress)
 
         with searching as opened:
+            token = tokens.writer(config, directory.read_environment(path))
             search = Search(config, archive, opened, watch_and_write)
             try:
                 search.run()
             except TimeIsUpError:
+                if archive.generations():
+                    render.write(facts.of(path, config, archive))
                 return Outcome(False, {}, 0)
             finally:
                 if search.restored:
-                    _write_all(path, archive, config)
+                    _write_all(path, archive, config, token)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, backend)
-            _write_all(path, archive, config)
+            _write_all(path, archive, config, token)
+        render.write(facts.of(path, config, archive))
         finished = sum(candidate.fitness is not None for candidate in archive.candidates())
         return Outcome(True, report.judgements(archive), finished)
 
 
-def _write_all(path: Path, archive: Archive, config: RunConfig) -> None:
-    report.write_tables(path, archive, config.top)
-    report.write_pareto_front(path, archive)
+def _write_all(path: Path, archive: Archive, config: RunConfig, token: report.Tokens) -> None:
+    with held():
+        report.write_tables(path, archive, config.top, token)
+        report.write_pareto_front(path, archive, token)
 
 
-def _own_pool(config: RunConfig, backend: Backend) -> AbstractContextManager[Pool]:
-    return backend.open(load_data(config), config.device)
+@contextlib.contextmanager
+def _own_pool(path: Path, config: RunConfig, backend: Backend) -> Iterator[Pool]:
+    loaded = load_data(config)
+    directory.record_data(path, digests(loaded))
+    with backend.open(loaded, config.device) as pool:
+        yield pool
 
 
 def _hold_playoff(

@@ -20,6 +20,7 @@ from evoloss.probes import Scales, probes
 # In the precision of a training, as untrained samples, nothing at its farthest together: few samples ever are.
 EXAMINED = Scales((0.1, 1.0, 4.0, 15.0), (0.1, 0.2, 2.0, 1.0), torch.float32, trained=False)
 TOLD_APART = Scales((0.25, 1.0, 4.0, 16.0), (0.1, 0.4, 1.6, 6.4), torch.float64)  # without a gap from end to end
+LARGEST = 1e100  # derivative that is told from a larger one: the square of 1e155 is infinite
 PROJECTIONS = 16  # numbers that a probe's gradient is reduced to
 
 
@@ -76,7 +77,7 @@ def fingerprint(expression: Expression, num_classes: int) -> tuple[float, ...]:
     """
     _, gradients = probes(num_classes, TOLD_APART).gradients(expression)
     projections = _projections(num_classes)
-    fields = {name: gradient.flatten(1).nan_to_num(0, 0, 0) for name, gradient in gradients.items()}
+    fields = {name: gradient.flatten(1).nan_to_num(0, 0, 0).clamp(-LARGEST, LARGEST) for name, gradient in gradients.items()}
     lengths = sum(field.square().sum(1) for field in fields.values()).sqrt()
     shadows = sum(field @ projections[name] for name, field in fields.items())
     directions = shadows / torch.where(lengths > 0, lengths, 1).unsqueeze(1)

@@ -57,6 +57,7 @@ class Progress:
     references: dict[str, Candidate] = field(default_factory=dict)
     finished: Generation | None = None
     gains: bool = False  # fitnesses are gains over cross-entropy, not accuracies
+    ended: bool = False  # nobody works on it any more
 
     def count(self, evaluations: Iterable[Evaluation]) -> None:
         """Count trainings by where they were done."""

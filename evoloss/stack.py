@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evoloss.calibration import calibration_error
 from evoloss.errors import EvolossError
 from evoloss.gradient import compile_gradient
 from evoloss.layouts import FLOOR, Batch
@@ -20,6 +21,7 @@ from evoloss.lower import Loss
 from evoloss.proxies import Proxy
 from evoloss.records import Budget, Role, Status, TrainResult
 from evoloss.train import (
+    CALIBRATED,
     CENTERS_RATE,
     CHECK_EVERY,
     OPTIMIZERS,
@@ -286,12 +288,17 @@ def _results(
 ) -> list[TrainResult]:
     finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in network.parameters]).all(0)
     references = _references(network, members, samples)
-    right = {role: _accuracies(network, references, data) for role, data in scored.items()}
+    answers = {role: _answers(network, references, data) for role, data in scored.items()}
     results: list[TrainResult] = []
     for place in range(len(members)):
         lost = TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
-        accuracy = {role: values[place] for role, values in right.items()}
-        learned = TrainResult(Status.OK, accuracy, steps) if finite[place] else lost
+        accuracy = {role: int(right[place].sum()) / right.shape[1] for role, (right, _) in answers.items()}
+        calibration = {
+            role: calibration_error(confidence[place], right[place])
+            for role, (right, confidence) in answers.items()
+            if role in CALIBRATED and references[place] is None
+        }
+        learned = TrainResult(Status.OK, accuracy, steps, calibration=calibration) if finite[place] else lost
         results.append(failed.get(place, learned))
     return results
 
@@ -314,13 +321,15 @@ def _references(network: Layers, members: Sequence[Member], samples: Samples) ->
     return references
 
 
-def _accuracies(network: Layers, references: Sequence[Tensor | None], data: Samples) -> list[float]:
-    right = torch.zeros(len(references), dtype=torch.long, device=data.labels.device)
+def _answers(network: Layers, references: Sequence[Tensor | None], data: Samples) -> tuple[Tensor, Tensor]:
+    """For each member and sample whether the guess is right, and the largest softmax probability, [S, N] both."""
+    right, confidence = [], []
     for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
         *_, embeddings, logits = network.forward(images.flatten(1))
         guesses = logits.argmax(2)
         for place, points in enumerate(references):
             if points is not None:
                 guesses[place] = nearest(embeddings[place], points)
-        right += (guesses == labels).sum(1)
-    return [count / len(data.labels) for count in right.tolist()]
+        right.append(guesses == labels)
+        confidence.append(logits.softmax(2).amax(2))
+    return torch.cat(right, 1), torch.cat(confidence, 1)

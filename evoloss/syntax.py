@@ -7,6 +7,8 @@ the inverse of `read` on every tree that `read` can return.
 import ast
 import math
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from evoloss.errors import EvolossError, suggest
@@ -250,31 +252,54 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e6 else repr(value)
 
 
-def to_latex(node: Node) -> str:
-    """The formula in LaTeX, in the order of the text."""
-    return _latex(node)[0]
+@dataclass(frozen=True)
+class Style:
+    """How formulas are set: each function and reduction from its arguments, a variable from none.
+
+    `number` sets a number from its digits and its power of ten, which is empty for most.
+    """
+
+    words: Mapping[str, Callable[..., str]]
+    number: Callable[[str, str], str]
+    bracket: Callable[[str], str]
 
 
-def _latex(node: Node) -> tuple[str, int]:
+def typeset(node: Node, style: Style) -> str:
+    """The formula in a style, in the order of the text, with the fewest brackets."""
+    return _set(node, style)[0]
+
+
+def _set(node: Node, style: Style) -> tuple[str, int]:
     if isinstance(node, str):
-        return VARIABLES[node].latex, _ATOM
+        return style.words[node](), _ATOM
     if isinstance(node, float):
-        mantissa, _, exponent = _number(node).partition("e")
-        power = rf" \cdot 10^{{{int(exponent)}}}" if exponent else ""
-        return mantissa + power, _ATOM if node >= 0 else _PRECEDENCE["neg"]
+        digits, _, power = _number(node).partition("e")
+        return style.number(digits, str(int(power)) if power else ""), _ATOM if node >= 0 else _PRECEDENCE["neg"]
     name, *arguments = node
-    row = OPERATORS[name] if name in OPERATORS else REDUCTIONS[name]
+    word = style.words[name]
     if name not in _PRECEDENCE:
-        return row.latex.format(*(to_latex(argument) for argument in arguments)), _ATOM
+        return word(*(typeset(argument, style) for argument in arguments)), _ATOM
     mine = _PRECEDENCE[name]
     if name == "div":
-        return row.latex.format(*map(to_latex, arguments)), _PRECEDENCE["mul"]
+        return word(*(typeset(argument, style) for argument in arguments)), _PRECEDENCE["mul"]
     if name == "pow":
-        return row.latex.format(_latex_bracket(arguments[0], _ATOM), to_latex(arguments[1])), mine
-    sides = [_latex_bracket(argument, mine + place) for place, argument in enumerate(arguments)]
-    return row.latex.format(*sides), mine
+        return word(_set_bracket(arguments[0], _ATOM, style), typeset(arguments[1], style)), mine
+    sides = [_set_bracket(argument, mine + place, style) for place, argument in enumerate(arguments)]
+    return word(*sides), mine
 
 
-def _latex_bracket(node: Node, at_least: int) -> str:
-    text, precedence = _latex(node)
-    return text if precedence >= at_least else rf"\left({text}\right)"
+def _set_bracket(node: Node, at_least: int, style: Style) -> str:
+    text, precedence = _set(node, style)
+    return text if precedence >= at_least else style.bracket(text)
+
+
+def to_latex(node: Node) -> str:
+    """The formula in LaTeX, in the order of the text."""
+    return typeset(node, _LATEX)
+
+
+_LATEX = Style(
+    {name: row.latex.format for table in (OPERATORS, VARIABLES, REDUCTIONS) for name, row in table.items()},
+    lambda digits, power: rf"{digits} \cdot 10^{{{power}}}" if power else digits,
+    r"\left({}\right)".format,
+)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evoloss.calibration import calibration_error
 from evoloss.proxies import Proxy
 from evoloss.records import Budget, Role, Status, TrainResult
 
@@ -17,7 +18,10 @@ CENTERS_RATE = 0.5  # learning rate of learned centers (SGD without momentum; We
 SCORING_BATCH = 125
 CHECK_EVERY = 10  # steps between looks at the clock and at the loss
 
+CALIBRATED: tuple[Role, ...] = ("test",)  # roles whose calibration error is wanted: of the others it decides nothing
+
 Decoder = Literal["argmax", "centers", "means"]
+Tick = Callable[[int, int], None]  # told after each step how many are done, and of how many
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Samples:
 
     images: Tensor
     labels: Tensor
+
+    def batch(self, places: Tensor, budget: Budget, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images, augmented as the budget asks, and labels of the samples at these places [B]."""
+        return augmented(self.images[places], budget, generator), self.labels[places]
 
 
 def train(
@@ -36,6 +44,7 @@ def train(
     budget: Budget,
     seed: int,
     decoder: Decoder = "argmax",
+    tick: Tick = lambda step, steps: None,
 ) -> TrainResult:
     """Train `model` in place on `samples` with `loss(logits, target, embeddings)` and score it on the `scored` roles.
 
@@ -54,9 +63,9 @@ def train(
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
             optimizer.zero_grad()
-        images = augmented(samples.images[batch], budget, generator)
+        images, labels = samples.batch(batch, budget, generator)
         embeddings, logits = model(images)
-        value = loss(logits, samples.labels[batch], embeddings)
+        value = loss(logits, labels, embeddings)
         if step % CHECK_EVERY == 0 or step == steps - 1:
             if not torch.isfinite(value):
                 return TrainResult(Status.DIVERGED, steps=step, detail=f"loss {value.item():g} at step {step}")
@@ -65,11 +74,18 @@ def train(
         value.backward()
         for optimizer in optimizers:
             optimizer.step()
+        tick(step + 1, steps)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         return TrainResult(Status.DIVERGED, steps=steps, detail="weights are not finite after the last step")
     references = _references(model, loss, samples, decoder)
-    accuracy = {role: _accuracy(model, data, references) for role, data in scored.items()}
-    return TrainResult(Status.OK, accuracy, steps)
+    answers = {role: _answers(model, data, references) for role, data in scored.items()}
+    accuracy = {role: int(right.sum()) / len(right) for role, (right, _) in answers.items()}
+    calibration = {
+        role: calibration_error(confidence, right)
+        for role, (right, confidence) in answers.items()
+        if role in CALIBRATED and references is None
+    }
+    return TrainResult(Status.OK, accuracy, steps, calibration=calibration)
 
 
 def batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -122,14 +138,16 @@ def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(model: Proxy, data: Samples, references: Tensor | None) -> float:
+def _answers(model: Proxy, data: Samples, references: Tensor | None) -> tuple[Tensor, Tensor]:
+    """For each sample whether its guess is right, and the largest softmax probability, [N] both."""
     model.eval()
-    right = 0
+    right, confidence = [], []
     for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
         embeddings, logits = model(images)
         guess = logits.argmax(1) if references is None else nearest(embeddings, references)
-        right += int((guess == labels).sum())
-    return right / len(data.labels)
+        right.append(guess == labels)
+        confidence.append(logits.softmax(1).amax(1))
+    return torch.cat(right), torch.cat(confidence)
 
 
 def nearest(points: Tensor, references: Tensor) -> Tensor:

@@ -84,20 +84,24 @@ class _Picture:
     def __rich__(self) -> Group:
         progress = self.progress
         elapsed = time.monotonic() - progress.started
-        finished = progress.generation + 0.5 * progress.done / max(progress.due, 1)
+        finished = progress.generation + (1.0 if progress.ended else 0.5 * progress.done / max(progress.due, 1))
         share = finished / (progress.generations + 1)
         here = finished - progress.first  # what this session did; a resumed one did not do it all
-        left = duration(elapsed * (progress.generations + 1 - finished) / here) if here > 0.5 else ""
+        left = (
+            duration(elapsed * (progress.generations + 1 - finished) / here)
+            if here > 0.5 and not progress.ended
+            else ""
+        )
         head = Table.grid(padding=(0, 1))
         head.add_row(
             f"generation {progress.generation} of {progress.generations}",
             ProgressBar(total=1.0, completed=share, width=30),
             duration(elapsed) + (f", about {left} left" if left else ""),
         )
-        rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 else ""
+        rate = f"{60 * progress.trained / elapsed:.0f} a minute" if elapsed > 1 and not progress.ended else ""
         rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.most_common(5))
         facts = Table.grid(padding=(0, 2))
-        facts.add_row("now", f"{progress.phase}: {progress.done} of {progress.due}")
+        facts.add_row("now", progress.phase + (f": {progress.done} of {progress.due}" if progress.due else ""))
         facts.add_row("trained", f"{progress.trained}  {rate}")
         if progress.shared:
             facts.add_row("from the cache", str(progress.shared))

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,18 @@ def run_cli(monkeypatch, capsys):
         return end.value.code or 0, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def committed_run():
+    """The Fashion-MNIST run that the repository brings."""
+    return Path(__file__).parent.parent / "runs" / "fashion-mnist-hybrid-0"
+
+
+@pytest.fixture(scope="session")
+def prover():
+    """One process for the proofs of all tests."""
+    from evoloss.analysis.prover import Prover
+
+    with Prover(seconds=20) as process:
+        yield process

@@ -1,11 +1,12 @@
 """A pool without training: scores follow from the formula and the seed, so that a search is exact and takes seconds."""
 
 import hashlib
-from contextlib import closing
+from contextlib import closing, nullcontext
 
+from evoloss import playoff, report, run
 from evoloss.archive import Archive
 from evoloss.config import RunConfig, load_space
-from evoloss.contest import REFERENCE
+from evoloss.contest import REFERENCE, hold
 from evoloss.records import Evaluation, Status
 from evoloss.search import Search
 
@@ -84,3 +85,17 @@ def search(path, run_config=None, pool=stub_pool):
     with closing(Archive(path, run_config.data())) as archive:
         Search(run_config, archive, pool).run()
         return archive.candidates(), archive.generations(), archive.population()
+
+
+def run_directory(path, play=True, **changes):
+    """A finished run on stubs as `evoloss search` leaves it, but for the page; with its playoff if `play`."""
+    run_config = config(**changes)
+    run.create(path, run_config)
+    search(path / "archive.sqlite", run_config, steady_pool)
+    with closing(Archive(path / "archive.sqlite", run_config.data())) as archive:
+        if play:
+            contests = playoff.contests(run_config, archive.candidates())
+            hold(contests, path / "archive.sqlite", lambda _: nullcontext(steady_pool))
+        report.write_tables(path, archive, run_config.top)
+        report.write_pareto_front(path, archive)
+    return path

@@ -1,4 +1,5 @@
 import dataclasses
+import sqlite3
 from contextlib import closing
 
 import pytest
@@ -7,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoloss.archive import Archive
+from evoloss.errors import EvolossError
 from evoloss.ranking import ranked
 from evoloss.records import (
     Budget,
     Candidate,
+    Cost,
     DataSpec,
     Evaluation,
     Generation,
     Job,
+    Standing,
     Status,
     derive_seed,
     described,
@@ -40,6 +44,7 @@ def archive(tmp_path):
         Evaluation(SCREEN, Status.OK, negate=True),
         Evaluation(SCREEN, Status.REJECTED, "flat: no gradient"),
         Evaluation(TRAIN, Status.OK, score=0.1 + 0.2, test_score=0.3),
+        Evaluation(TRAIN, Status.OK, score=0.1, test_score=0.3, test_ece=0.1 + 0.2),
         Evaluation(TRAIN, Status.DIVERGED, "loss nan at step 10"),
     ],
 )
@@ -140,6 +145,21 @@ def test_leaders_are_found_by_indexes(tmp_path):
     assert "SCAN candidates" not in plan
 
 
+def test_an_archive_from_before_calibration_is_read_and_written(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    with closing(Archive(path, DATA)) as archive:
+        archive.add([Evaluation(TRAIN, Status.OK, score=0.5, test_score=0.25)])
+        archive.set_standings([Standing("search", "k", "cls(-y*log(p))", select=(0.5,), test=(0.25,))])
+        archive._connection.execute("DROP TABLE calibration")
+        archive._connection.execute("""UPDATE standings SET row = json_remove(row, '$.calibration')""")
+    calibrated = dataclasses.replace(TRAIN, seed=2)
+    with closing(Archive(path, DATA)) as archive:
+        assert archive.find(TRAIN) == Evaluation(TRAIN, Status.OK, score=0.5, test_score=0.25)
+        assert archive.standings()["search"][0].calibration == ()
+        archive.add([Evaluation(calibrated, Status.OK, score=0.5, test_score=0.25, test_ece=0.125)])
+        assert archive.find(calibrated).test_ece == 0.125
+
+
 def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):
     path = tmp_path / "archive.sqlite"
     abandoned = Archive(path, DATA)
@@ -148,3 +168,49 @@ def test_what_is_stored_survives_a_process_that_never_closes(tmp_path):
         assert reader.find(TRAIN).score == 0.5
         assert reader.spent() == (1, 2.0)
     abandoned.close()
+
+
+def test_read_only_nothing_is_made_and_nothing_written(tmp_path):
+    path = tmp_path / "archive.sqlite"
+    with pytest.raises(EvolossError, match="cannot be opened"):
+        Archive(path, DATA, read_only=True)
+    assert list(tmp_path.iterdir()) == []
+    with closing(Archive(path, DATA)) as archive:
+        archive.add([Evaluation(TRAIN, Status.OK, score=0.5, seconds=2.0)])
+        with closing(Archive(path, DATA, read_only=True)) as reader:  # while the other may write
+            assert reader.spent() == (1, 2.0)
+            archive.add([Evaluation(dataclasses.replace(TRAIN, seed=2), Status.OK, score=0.5, seconds=3.0)])
+            assert reader.spent() == (2, 5.0)
+    before = path.read_bytes()
+    with closing(Archive(path, DATA, read_only=True)) as reader, pytest.raises(sqlite3.OperationalError):
+        reader.add([Evaluation(SCREEN, Status.OK)])
+    assert [file.name for file in tmp_path.iterdir()] == ["archive.sqlite"]
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_no_archive_to_read(tmp_path):
+    (tmp_path / "archive.sqlite").write_bytes(b"")
+    with pytest.raises(EvolossError, match="expected the archive of a run"):
+        Archive(tmp_path / "archive.sqlite", DATA, read_only=True)
+    assert (tmp_path / "archive.sqlite").read_bytes() == b""
+
+
+def test_costs_tell_what_opened_the_test_split(archive):
+    played = Evaluation(dataclasses.replace(TRAIN, roles=("select", "test")), Status.OK, score=0.5, test_score=0.4)
+    others = [Evaluation(SCREEN, Status.OK, seconds=0.5), Evaluation(TRAIN, Status.OK, score=0.5, seconds=2.0)]
+    archive.add([*others, dataclasses.replace(played, seconds=4.0)])
+    assert archive.costs() == [
+        Cost("screen", False, 1, 0.5),
+        Cost("train", False, 1, 2.0),
+        Cost("train", True, 1, 4.0),
+    ]
+
+
+def test_rejections_are_counted_by_their_screen(archive):
+    details = {"a": "flat: no gradient", "b": "flat: none", "c": "sign: learns when negated"}
+    rejected = [
+        Candidate(key, "cls(p)", 1, "classification", status=Status.REJECTED, detail=detail)
+        for key, detail in details.items()
+    ]
+    archive.end_generation(ROW, [*rejected, Candidate("d", "cls(y)", 1, "classification")], [])
+    assert archive.rejections() == {"flat": 2, "sign": 1}

@@ -69,9 +69,9 @@ def archived(directory):
 
 
 def test_a_backend_passes_on_what_it_is_told(workers):
-    with Backend(3, "auto").open({None: "data"}, "cuda") as pool:
+    with Backend(3, "auto", gpus=0.1).open({None: "data"}, "cuda") as pool:
         assert pool == workers.answer
-    assert workers.arguments == ({None: "data"}, 3, "auto", "cuda")
+    assert workers.arguments == ({None: "data"}, 3, "auto", "cuda", 0.1)
 
 
 def test_with_a_cache_that_knows_everything_nothing_is_started_and_the_end_is_the_same(workers, searched, tmp_path):

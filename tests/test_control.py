@@ -224,6 +224,7 @@ def test_repeats_find_the_data_of_their_regimes(tmp_path, monkeypatch):
         yield pool
 
     monkeypatch.setattr("evoloss.data.load", lambda spec, *roles: spec)
+    monkeypatch.setattr("evoloss.data.fingerprint", lambda spec: "0" * 16)
     monkeypatch.setattr("evoloss.workers.open_pool", open_pool)
     control.create(tmp_path / "control", configured(repeats=2, regimes=("digits", "mnist")))
     control.carry_on(tmp_path / "control", unwatched)

@@ -168,30 +168,6 @@ def test_digits():
         assert shares == pytest.approx(np.full(10, 0.1), abs=0.01)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(3, 60), min_size=2, max_size=12), st.booleans())
-def test_roles_are_a_stratified_partition(counts, own_test):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    roles = data._assign(labels, len(counts), own_test)
-    assert set(roles) == ({"train", "select"} if own_test else set(ROLES))
-    assert sorted(np.concatenate(list(roles.values()))) == list(range(len(labels)))
-    for role in roles:
-        per_class = np.bincount(labels[roles[role]], minlength=len(counts))
-        assert per_class.min() >= 1
-        if role != "train" and min(counts) >= 5:
-            assert np.abs(per_class - np.array(counts) / 5).max() < 1
-
-
-@given(st.lists(st.integers(1, 1000), min_size=2, max_size=20), st.floats(0, 1))
-def test_shares_are_exact_and_in_bounds(counts, share):
-    counts = np.array(counts)
-    total = round(len(counts) + share * (counts.sum() - len(counts)))
-    quota = data._apportion(counts, total)
-    assert quota.sum() == total
-    assert (quota >= 1).all()
-    assert (quota <= counts).all()
-
-
 def test_roles_do_not_depend_on_seed_process_or_what_else_is_asked():
     everything = load(DataSpec("digits"), ROLES)
     for role in ROLES:
@@ -669,3 +645,10 @@ def test_real_data(name, cache):
         before = cached(cache)
         assert_same(load(spec, ("select",)), found, "select")
         assert cached(cache) == before
+
+
+def test_the_fingerprint_is_of_what_a_search_sees(digits):
+    fingerprint = data.fingerprint(digits)
+    assert len(fingerprint) == 16
+    assert data.fingerprint(data.load(DataSpec("digits"))) == fingerprint  # without the test role
+    assert data.fingerprint(data.load(DataSpec("digits", label_noise=0.1))) != fingerprint

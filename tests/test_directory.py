@@ -25,6 +25,16 @@ def test_a_directory_is_made_once(made):
     assert (made / "run.toml").read_text() == "a = 1\n"
 
 
+def test_a_directory_that_cannot_be_finished_is_not_there(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(directory, "_write_environment", full)
+    with pytest.raises(EvolossError, match=r"cannot make the directory .*run: No space left"):
+        directory.create(tmp_path / "run", "run.toml", "a = 1\n", "cpu")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_environment_has_what_a_reader_needs(made):
     found = environment(made)
     assert {"started", "commit", "versions", "machine", "device", "looks"} == set(found)
@@ -40,6 +50,15 @@ def test_every_look_at_a_test_split_is_recorded(made, monkeypatch):
     assert (first["command"], first["dataset"], first["losses"]) == ("evoloss compare --losses ce", "digits", 3)
     assert (second["dataset"], second["losses"]) == ("mnist", 1)
     assert first["when"] <= second["when"]
+
+
+def test_which_data_is_recorded_once(made):
+    directory.record_data(made, {"digits": "0123456789abcdef"})
+    before = (made / "environment.json").stat().st_mtime_ns
+    directory.record_data(made, {"digits": "0123456789abcdef"})
+    assert (made / "environment.json").stat().st_mtime_ns == before
+    assert directory.read_environment(made)["data"] == {"digits": "0123456789abcdef"}
+    assert directory.read_environment(made)["looks"] == []
 
 
 def test_a_look_that_cannot_be_recorded_is_refused(tmp_path):

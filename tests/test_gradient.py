@@ -130,6 +130,7 @@ def test_functions_of_a_number(name, number, batch):
         "cls(sign(p)*p + sign(z))",
         "cls(0*exp(1000*abs(z)))",  # 0 times infinity
         "cls(y) + cls(z*log(K - 4))",
+        "cls(max(p, log(K - 5))) + cls(min(z, log(K - 5)))",  # a number that is none
         "max(cls(p), cls(p), 1)",
         "pair(D)*pair(Y*D) + partner(D) + trip(relu(Dp - Dn))",
         "cls(y) + cls(K)",

@@ -242,3 +242,9 @@ def test_a_thousandth_of_another_term_is_another_loss():
 
 def test_all_fingerprints_of_a_problem_have_one_length():
     assert len({len(fingerprint(parse(text), 10)) for text in DISTINCT}) == 1
+
+
+@pytest.mark.parametrize("text", ["cls(y*exp(d**2))", "trip(exp(Dp**2.2) - Dn)", "pair(Y*D**(4*D))"])
+def test_a_gradient_of_any_length_leaves_numbers(text):
+    """The square of a derivative of 1e155 is infinite, and infinite over infinite is no number."""
+    assert all(math.isfinite(number) for number in fingerprint(parse(text), 10))

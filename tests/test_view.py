@@ -106,3 +106,11 @@ def test_styles(monkeypatch):
     assert view.style_for(True, True) == view.style_for(False, True) == "json"
     monkeypatch.setattr("sys.stdout", io.StringIO())
     assert view.style_for(False, False) == "lines"
+
+
+def test_a_search_that_has_ended_is_whole():
+    shown = picture(progress(ended=True, generation=4, phase="ended", done=0, due=0))
+    assert "generation 4 of 4 " + "\u2501" * 30 in shown
+    assert "ended" in shown
+    assert "0 of 0" not in shown
+    assert "left" not in shown

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoloss.cli import compare, listings, reproduce, search
+from evoloss.cli import compare, explain, listings, replay, report, reproduce, search, simplify, stress
 from evoloss.errors import EvolossError
 from evoloss.tables import plain
 
@@ -30,14 +30,23 @@ _COMMANDS = (
     search.resume,
     compare.compare,
     compare.evaluate,
+    report.report,
+    report.watch,
+    stress.stress,
+    simplify.simplify,
+    replay.replay,
     reproduce.reproduce,
+    explain.explain,
     listings.baselines,
     listings.spaces,
     listings.datasets,
 )
 
+# Whose arguments are formulas: one such as `-y*log(p)` begins as an option does.
+_OF_FORMULAS = ("explain", "export", "simplify", "stress")
+
 for _command in _COMMANDS:
-    app.command()(_command)
+    app.command(context_settings={"ignore_unknown_options": _command.__name__ in _OF_FORMULAS})(_command)
 
 # click's; newer versions of typer bring their own click, and export no other name of it.
 _UsageError: Any = typer.BadParameter.__base__

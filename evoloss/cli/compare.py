@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoloss.cli import vision
 from evoloss.cli.options import (
     Address,
     AsJson,
+    Asked,
     Cache,
     DataDir,
     Dataset,
     Device,
+    Gpus,
     Imbalance,
     LabelNoise,
     Proxy,
@@ -75,6 +78,7 @@ def compare(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -99,8 +103,8 @@ def compare(
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
     grammar = searched.space if searched else load_space(space)
     rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
-    config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device))
-    backend = read_backend(workers, address, cache)
+    config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device, gpus_per_worker))
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     path = out or comparison.default_directory(spec.name)
     comparison.create(path, config)
     if run:
@@ -131,6 +135,11 @@ def evaluate(
     seeds: Seeds = 5,
     seed: Seed = 0,
     proxy: Proxy = None,
+    task: vision.Task = "classification",
+    model: vision.Model = None,
+    image_size: vision.ImageSize = None,
+    amp: vision.Amp = False,
+    pretrained: vision.Pretrained = False,
     space: Space = "hybrid",
     samples: Samples = None,
     epochs: Epochs = None,
@@ -143,42 +152,67 @@ def evaluate(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train with a formula on fresh seeds and score it on the test split, beside cross-entropy."""
-    from evoloss import comparison, data
+    from evoloss import comparison
     from evoloss.config import load_space
-    from evoloss.directory import record_look
     from evoloss.records import DataSpec
 
     text = canonical(expr)
     comparison.check_formula(text)
-    proxy = proxy or data.default_proxy(dataset)
     spec = DataSpec(full_path(dataset), data_dir, None, label_noise, imbalance, seed)
-    loaded = data.load(spec, data.ROLES)
-    comparison.check_samples(samples, loaded)
     changes = {"samples": samples, "epochs": epochs, "batch_size": batch_size}
-    rungs = comparison.rungs_of(load_space(space), proxy, changes, [optimizer], read_rates(lr))
-    config = comparison.configured(spec, loaded, proxy, {text: text}, rungs, seeds, read_device(device))
-    backend = read_backend(workers, address, cache)
-    if run:
-        record_look(run, dataset, 1)
-    with interruptible("nothing was kept"), counting(config.contests()[0].trainings, as_json) as tick:
-        judged = comparison.once(config, loaded, tick, backend)
+    rates, where = read_rates(lr), read_device(device, gpus_per_worker)
+    asked = Asked(text, spec, load_space(space), changes, optimizer, rates, seeds, where, run, as_json)
+    network = vision.read_network(task, model, image_size, amp, pretrained)
+    if network is None:
+        config, judged = _by_proxy(asked, proxy, read_backend(workers, address, cache, gpus_per_worker))
+        conditions, score = "", "accuracy"
+    else:
+        vision.refuse(
+            {
+                "--proxy": proxy,
+                "--workers": workers or None,
+                "--address": address,
+                "--cache": cache,
+                "--gpus-per-worker": gpus_per_worker,
+            }
+        )
+        config, judged, conditions = vision.judged(asked, network)
+        score = network.score
+    _print_evaluation(_protocol(config, optimizer) + conditions, score, judged, as_json)
+
+
+def _by_proxy(asked: Asked, proxy: str | None, backend: "Backend") -> "tuple[Comparison, list[Judgement]]":
+    """The formula beside cross-entropy on a small network of our own, in worker processes."""
+    from evoloss import comparison, data
+    from evoloss.directory import record_look
+
+    proxy = proxy or data.default_proxy(asked.spec.name)
+    loaded = data.load(asked.spec, data.ROLES)
+    comparison.check_samples(asked.changes["samples"], loaded)
+    rungs = comparison.rungs_of(asked.space, proxy, asked.changes, [asked.optimizer], asked.rates)
+    config = comparison.configured(asked.spec, loaded, proxy, asked.losses, rungs, asked.seeds, asked.device)
+    if asked.run:
+        record_look(asked.run, asked.spec.name, 1)
+    with interruptible("nothing was kept"), counting(config.contests()[0].trainings, asked.as_json) as tick:
+        return config, comparison.once(config, loaded, tick, backend)
+
+
+def _print_evaluation(protocol: str, score: str, judged: "list[Judgement]", as_json: bool) -> None:
     failed = next((j.standing for j in judged if j.standing.status != "ok"), None)
     if failed:
         raise EvolossError(f"`{failed.expression}` is {failed.status}: {failed.detail}")
     if as_json:
-        print(
-            json.dumps(
-                {"protocol": _protocol(config, optimizer), "standings": _as_json({optimizer: judged})[optimizer]}
-            )
-        )
+        standings = _as_json({"": judged})[""]
+        print(json.dumps({"protocol": protocol, "score": score, "standings": standings}))
         return
-    print(_protocol(config, optimizer))
-    print_judged(judged)
+    print(protocol)
+    print_judged(judged, score)
 
 
 def _protocol(config: "Comparison", regime: str) -> str:

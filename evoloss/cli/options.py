@@ -1,6 +1,7 @@
 """The options that commands share, and what their texts mean."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from evoloss.errors import EvolossError
 
 if TYPE_CHECKING:
     from evoloss.backend import Backend
+    from evoloss.config import SearchSpace
+    from evoloss.records import DataSpec
 
 Dataset = Annotated[str, typer.Option(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
 DataDir = Annotated[str | None, typer.Option(help="Where to look for data first.")]
@@ -21,21 +24,64 @@ Cache = Annotated[
     Path | None, typer.Option(help="A file of evaluations that runs on this machine share; made if it is not there.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", min=0.0001, help="Share of a GPU that a worker takes, such as 0.1; default: an equal one."
+    ),
+]
 Samples = Annotated[int | None, typer.Option(min=1, help="Keep that many training samples.")]
 LabelNoise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels made wrong.")]
 Imbalance = Annotated[float, typer.Option(min=1, help="Ratio of the largest to the smallest training class.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while searching.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Event files in the run directory.")]
+Mlflow = Annotated[bool, typer.Option("--mlflow", help="Each generation to MLflow as well.")]
+Wandb = Annotated[bool, typer.Option("--wandb", help="Each generation to Weights & Biases as well.")]
 
-def read_backend(workers: int | None, address: str | None, cache: Path | None) -> "Backend":
+
+def read_sinks(**wanted: bool) -> list[str]:
+    """The names of the sinks that are wanted; one whose package is missing is refused before anything is made."""
+    names = [name for name, is_wanted in wanted.items() if is_wanted]
+    if names:
+        from evoloss.sinks import check
+
+        check(names)
+    return names
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `evoloss evaluate` was asked, whatever network it is that trains: a canonical formula, data, a budget."""
+
+    text: str
+    spec: "DataSpec"
+    space: "SearchSpace"
+    changes: dict[str, int | None]
+    optimizer: str
+    rates: dict[str, list[float]]
+    seeds: int
+    device: str
+    run: Path | None
+    as_json: bool
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The formula by its name, which is its text."""
+        return {self.text: self.text}
+
+
+def read_backend(workers: int | None, address: str | None, cache: Path | None, gpus: float | None = None) -> "Backend":
     """What to train with; a file that is no cache is refused before anything is made."""
     from evoloss.backend import Backend
     from evoloss.cache import check
 
+    if gpus is not None and workers == 0:
+        raise EvolossError("--gpus-per-worker is for worker processes: leave out --workers 0")
     if cache is not None:
         check(cache)
-    return Backend(workers, address, cache)
+    return Backend(workers, address, cache, gpus)
 
 
 def full_path(dataset: str) -> str:
@@ -97,10 +143,14 @@ def read_regimes(text: str | None) -> list[str]:
     return [] if text is None else [full_path(name.strip()) for name in text.split(",")]
 
 
-def read_device(name: str) -> str:
-    """The device, with "auto" decided."""
+def read_device(name: str, gpus: float | None = None) -> str:
+    """The device, with "auto" decided; GPUs for workers say it, wherever those are."""
     if name not in ("auto", "cpu", "cuda"):
         raise EvolossError(f"--device should be auto, cpu or cuda, not `{name}`")
+    if gpus is not None and name == "cpu":
+        raise EvolossError("--gpus-per-worker is for the device cuda: leave it out, or --device cpu")
+    if gpus is not None:
+        return "cuda"
     if name == "auto":  # asking torch would import it
         return "cuda" if shutil.which("nvidia-smi") else "cpu"
     return name

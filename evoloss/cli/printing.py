@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from evoloss import interrupts
 from evoloss.tables import plain, print_table
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Ctrl-C ends in one line, with what becomes of the work."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"evoloss: interrupted, {hint}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    """Ctrl-C ends in one line, with what becomes of the work; a second one does not wait for workers to go."""
+    with interrupts.listening(f"evoloss: stopped at once, {hint}"):
+        try:
+            yield
+        except KeyboardInterrupt:
+            print(f"evoloss: interrupted, {hint}", file=sys.stderr)
+            raise typer.Exit(interrupts.CODE) from None
 
 
 def print_fitness(config: "RunConfig") -> None:
@@ -64,11 +66,11 @@ def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]"
         print(f"{shared} of {done} trainings came from the cache", file=sys.stderr)
 
 
-def print_judged(judged: "Sequence[Judgement]") -> None:
+def print_judged(judged: "Sequence[Judgement]", score: str = "accuracy") -> None:
     """The table of one regime and what there is to know about it."""
     from evoloss.evidence import noise_ceiling
 
-    columns = ("loss", "test accuracy", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
+    columns = ("loss", f"test {score}", "n", "minus cross-entropy", "p (Holm)", "rate", "verdict")
     print_table(columns, [_row(judgement) for judgement in judged])
     seeds = max(len(j.standing.test) for j in judged)
     ceiling = noise_ceiling(judged, len(judged) - 1, seeds) if seeds else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli import compare, control
+from evoloss.cli import compare, control, simplify, stress
 from evoloss.cli.options import (
     Address,
     AsJson,
@@ -15,12 +15,16 @@ from evoloss.cli.options import (
     DataDir,
     Dataset,
     Device,
+    Gpus,
     Imbalance,
     LabelNoise,
+    Mlflow,
     Proxy,
     Quiet,
     Samples,
     Space,
+    Tensorboard,
+    Wandb,
     Workers,
     canonical,
     full_path,
@@ -28,6 +32,7 @@ from evoloss.cli.options import (
     read_device,
     read_regimes,
     read_seconds,
+    read_sinks,
 )
 from evoloss.cli.printing import interruptible, print_fitness, print_judged
 from evoloss.errors import EvolossError
@@ -73,8 +78,12 @@ def search(
     data_dir: DataDir = None,
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
     device: Device = "auto",
+    tensorboard: Tensorboard = False,
+    mlflow: Mlflow = False,
+    wandb: Wandb = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +91,10 @@ def search(
     from evoloss import data, run
     from evoloss.config import RunConfig, load_space, validated
 
+    sinks = read_sinks(tensorboard=tensorboard, mlflow=mlflow, wandb=wandb)
     control.check(with_control, strategy, repeats, time_limit)
+    if with_control and sinks:
+        raise EvolossError(f"--{sinks[0]} follows one search: leave it out with --with-control")
     grammar = load_space(space).with_playoff_seeds(playoff_seeds)
     values = {
         "version": version("evoloss"),
@@ -94,7 +106,7 @@ def search(
         "seed_expressions": [canonical(text) for text in seed_expr or []],
         "regimes": read_regimes(regimes),
         "time_limit": read_seconds(time_limit),
-        "device": read_device(device),
+        "device": read_device(device, gpus_per_worker),
         "space": grammar,
     }
     given = {
@@ -108,49 +120,69 @@ def search(
     shape = {"samples": samples, "label_noise": label_noise, "imbalance": imbalance}
     config = validated(RunConfig, values | given | shape, "search")
     run.check(config)
-    backend = read_backend(workers, address, cache)
+    backend = read_backend(workers, address, cache, gpus_per_worker)
     directory = out or run.default_directory(config)
     if with_control:
         control.begin(directory, config, repeats, backend, quiet, as_json)
     else:
         run.create(directory, config)
-        _carry_on(directory, backend, quiet, as_json)
+        _carry_on(directory, backend, sinks, quiet, as_json)
 
 
 def resume(
-    directory: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    directory: Annotated[Path, typer.Argument(help="A directory of a search, control, comparison, ...", metavar="RUN")],
     workers: Workers = None,
     address: Address = None,
+    gpus_per_worker: Gpus = None,
     cache: Cache = None,
+    tensorboard: Tensorboard = False,
+    mlflow: Mlflow = False,
+    wandb: Wandb = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue an interrupted search, control or comparison; it ends as one that was never interrupted."""
-    backend = read_backend(workers, address, cache)
+    """Continue an interrupted directory of any command; it ends as one that was never interrupted."""
+    backend = read_backend(workers, address, cache, gpus_per_worker)
+    sinks = read_sinks(tensorboard=tensorboard, mlflow=mlflow, wandb=wandb)
+    if sinks and not (directory / "run.toml").is_file():
+        raise EvolossError(f"--{sinks[0]} follows a search, and {directory} has no run.toml: leave it out")
     if (directory / "compare.toml").is_file():
         compare.carry_on(directory, backend, as_json)
+        return
+    if (directory / "stress.toml").is_file():
+        stress.carry_on(directory, backend, as_json)
+        return
+    if (directory / "simplify.toml").is_file():
+        simplify.carry_on(directory, backend, as_json)
         return
     if (directory / "control.toml").is_file():
         control.carry_on(directory, backend, quiet, as_json)
         return
     if not (directory / "run.toml").is_file():
         raise EvolossError(f"{directory} is no run directory: it has no run.toml, compare.toml or control.toml")
-    _carry_on(directory, backend, quiet, as_json)
+    _carry_on(directory, backend, sinks, quiet, as_json)
 
 
-def _carry_on(directory: Path, backend: "Backend", quiet: bool, as_json: bool) -> None:
+def _carry_on(directory: Path, backend: "Backend", sinks: list[str], quiet: bool, as_json: bool) -> None:
     from rich.console import Console
 
     from evoloss import run, view
     from evoloss.config import load_run
+    from evoloss.sinks import feeding, of_playoff, opened
 
     config = load_run(directory)
     style = view.style_for(quiet, as_json)
     if style not in ("json", "quiet"):
         print_fitness(config)
     hint = f"nothing finished is lost; continue: evoloss resume {directory}"
-    with interruptible(hint), view.watching(style, Console()) as watch:
-        outcome = run.carry_on(directory, watch, backend)
+    with (
+        interruptible(hint),
+        opened(sinks, directory, config) as logs,
+        view.watching(style, Console()) as watch,
+    ):
+        outcome = run.carry_on(directory, feeding(watch, logs), backend)
+        for log in logs:
+            log(config.generations + 1, *of_playoff(outcome.judged))
     if style == "json":
         print(json.dumps({"complete": outcome.complete, "hall_of_fame": str(directory / "hall_of_fame.csv")}))
         return
@@ -162,6 +194,8 @@ def _carry_on(directory: Path, backend: "Backend", quiet: bool, as_json: bool) -
     if not outcome.complete:
         print(f"time limit reached; continue: evoloss resume {directory}")
     print(f"hall of fame: {directory / 'hall_of_fame.csv'}")
+    if (directory / "report.html").is_file():
+        print(f"report: {directory / 'report.html'}")
 
 
 def _print_hall_of_fame(directory: Path, config: "RunConfig", rows: int = 5) -> None:
