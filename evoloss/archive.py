@@ -5,6 +5,7 @@ ends, so that a run cut off inside a generation starts that generation again and
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
@@ -13,6 +14,7 @@ from typing import Any
 
 from evoloss import evaluations
 from evoloss.batches import batched
+from evoloss.evaluations import finite
 from evoloss.records import (
     Batch,
     Candidate,
@@ -62,7 +64,11 @@ class Archive:
     """All evaluations, candidates, generations and contests of one run."""
 
     def __init__(self, path: Path, data: DataSpec, read_only: bool = False) -> None:
-        """Open the archive of a run, or create it. Raises `EvolossError` where the file is not such an archive."""
+        """Open the archive of a run, or create it unless `read_only`.
+
+        Raises `EvolossError` where the file is not such an archive; and whatever reads from it, where a value is not as
+        evoloss writes it.
+        """
         self.data = data
         self.path = path
         self._connection = evaluations.connect(path, ARCHIVE, read_only)
@@ -75,7 +81,8 @@ class Archive:
 
     def find(self, job: Job) -> Evaluation | None:
         """The finished evaluation of this job, or None."""
-        return evaluations.find(self._connection, job, self._protocol(job))
+        with evaluations.as_written(self.path):
+            return evaluations.find(self._connection, job, self._protocol(job))
 
     def add(self, finished: Iterable[Evaluation]) -> None:
         """Store what a batch came to, in one transaction."""
@@ -107,6 +114,10 @@ class Archive:
                 heard(evaluation)
         return answers
 
+    def forget(self, status: Status) -> None:
+        """Take out the evaluations that ended in this way."""
+        self._connection.execute("DELETE FROM evaluations WHERE status = ?", (status,))
+
     def spent(self) -> tuple[int, float]:
         """How many trainings there were, and their seconds in all."""
         query = "SELECT COUNT(*), TOTAL(seconds) FROM evaluations WHERE task = 'train'"
@@ -132,19 +143,20 @@ class Archive:
 
     def generations(self) -> list[Generation]:
         """All finished generations, in order."""
-        rows = self._connection.execute("SELECT row FROM generations ORDER BY generation")
-        return [Generation(**json.loads(row)) for (row,) in rows]
+        with evaluations.as_written(self.path):
+            rows = self._connection.execute("SELECT row FROM generations ORDER BY generation")
+            return [Generation(**_numbers(json.loads(row), "best_expression")) for (row,) in rows]
 
     def population(self) -> list[list[Any]]:
         """What the last finished generation left: (key, tree) pairs."""
         query = "SELECT population FROM generations ORDER BY generation DESC LIMIT 1"
-        row = self._connection.execute(query).fetchone()
-        return json.loads(row[0]) if row else []
+        with evaluations.as_written(self.path):
+            row = self._connection.execute(query).fetchone()
+            return [[key, names] for key, names in json.loads(row[0])] if row else []
 
     def candidates(self) -> list[Candidate]:
         """All candidates of the finished generations, in the order in which they came."""
-        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates ORDER BY rowid"
-        return [_candidate(row) for row in self._connection.execute(query)]
+        return self._candidates("ORDER BY rowid")
 
     def leaders(self, count: int) -> list[Candidate]:
         """All that decide who is among the best `count`, in the order in which they came.
@@ -152,13 +164,19 @@ class Archive:
         Those are the named losses, those of several seeds, by which `ranking` knows the noise, and the best `count` of
         one seed, which it ranks by their scores.
         """
-        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates WHERE rowid IN ({_LEADERS}) ORDER BY rowid"
-        return [_candidate(row) for row in self._connection.execute(query, (count,))]
+        return self._candidates(f"WHERE rowid IN ({_LEADERS}) ORDER BY rowid", count)
+
+    def _candidates(self, which: str, *values: int) -> list[Candidate]:
+        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates {which}"
+        with evaluations.as_written(self.path):
+            rows = self._connection.execute(query, values)
+            return [_candidate(row) for row in rows]
 
     def rejections(self) -> Counter[str]:
         """How many candidates each screen has refused."""
         query = "SELECT detail FROM candidates WHERE status = 'rejected'"
-        return Counter(detail.partition(":")[0] for (detail,) in self._connection.execute(query))
+        with evaluations.as_written(self.path):
+            return Counter(detail.partition(":")[0] for (detail,) in self._connection.execute(query))
 
     # Contests
 
@@ -171,11 +189,9 @@ class Archive:
     def standings(self) -> dict[str, list[Standing]]:
         """By regime, in the order in which they were stored."""
         by_regime: dict[str, list[Standing]] = {}
-        for regime, text in self._connection.execute("SELECT regime, row FROM standings ORDER BY rowid"):
-            row = json.loads(text)
-            row |= {name: tuple(row.get(name, ())) for name in ("select", "test", "calibration")}
-            row |= {"status": Status(row["status"])}
-            by_regime.setdefault(regime, []).append(Standing(**row))
+        with evaluations.as_written(self.path):
+            for regime, text in self._connection.execute("SELECT regime, row FROM standings ORDER BY rowid"):
+                by_regime.setdefault(regime, []).append(_standing(json.loads(text)))
         return by_regime
 
 
@@ -187,18 +203,44 @@ def _candidate_row(candidate: Candidate) -> list[Any]:
 def _candidate(row: tuple[Any, ...]) -> Candidate:
     values = {item.name: value for item, value in zip(fields(Candidate), row, strict=True)}
     values |= {name: unpack(json.loads(values[name])) for name, unpack in _PACKED.items()}
-    return Candidate(**values | {"status": Status(values["status"])})
+    values |= {"status": Status(values["status"]), "name": _word(values["name"])}
+    return Candidate(**_numbers(values, *_PACKED, "status", *_TEXTS))
 
 
-def _by_seed(values: dict[str, float]) -> dict[int, float]:
-    return {int(seed): value for seed, value in values.items()}
+def _standing(row: dict[str, Any]) -> Standing:
+    row |= {name: _series(row.get(name, ())) for name in _SERIES}
+    row |= {"status": Status(row["status"]), "name": _word(row["name"])}
+    return Standing(**_numbers(row, "status", *_SERIES, *_TEXTS))
 
+
+def _numbers(values: dict[str, Any], *others: str) -> dict[str, Any]:
+    """The values, of which all but the `others` have to be numbers or None."""
+    return {name: value if name in others else finite(value) for name, value in values.items()}
+
+
+def _word(name: Any) -> str:
+    """The name of a loss, which is printed as it is."""
+    if isinstance(name, str) and re.fullmatch(r"[\w-]*", name, re.ASCII):
+        return name
+    raise ValueError(f"expected the name of a loss, got {name!r}")
+
+
+def _series(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(map(finite, values))
+
+
+def _by_seed(values: dict[str, Any]) -> dict[int, float]:
+    return {int(seed): finite(value) for seed, value in values.items()}
+
+
+_SERIES = ("select", "test", "calibration")
+_TEXTS = ("regime", "key", "expression", "family", "name", "detail")
 
 # Fields of a candidate that are kept as JSON, and what turns that into the field again.
 _PACKED: dict[str, Callable[[Any], Any]] = {
-    "parents": tuple,
-    "fingerprint": tuple,
-    "rates": tuple,
+    "parents": lambda keys: tuple(map(str, keys)),
+    "fingerprint": _series,
+    "rates": _series,
     "scores": _by_seed,
     "select": _by_seed,
 }

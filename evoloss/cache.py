@@ -49,7 +49,7 @@ class Cache:
 
     def find(self, job: Job) -> Evaluation | None:
         """The evaluation of this job, marked as `shared`, or None."""
-        with self._explained():
+        with evaluations.as_written(self.path), self._explained():
             found = evaluations.find(self._connection, job, self._protocol(job))
         return None if found is None else replace(found, shared=True)
 

@@ -6,30 +6,69 @@ and come out. Numbers are folded here in float64 with bounds, because sympy's ow
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sympy
 
+from evoloss.limits import processor_time
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
 from evoloss.syntax import MAX_EXPONENT, MAX_NUMBER, ExpressionError, Node, write
 
 DIGITS = 6  # significant digits of a constant
+MAX_NODES = 120  # the largest hand-written loss has 56, a tree of a search 40
+MAX_LEVELS = 16  # sympy's time grows with the square of them, and more: 75 ms for so many absolute values
+PATIENCE = 5.0  # seconds of processor time; 40 nodes take some 10 ms, the worst formula known half a second
 MAX_PASSES = 6  # one pass reaches the fixpoint for nearly all trees, two for the rest
+SHORT_NUMBER = 10**9  # fractions of such numbers are raised exactly to powers with denominators up to
+SHORT_ROOT = 100  # this
 SUBTREES = 4_096  # kept with their sympy forms, some 10 MB: a child shares most of its subtrees with its parents
 
 
 def canonical(node: Node) -> Node:
     """The canonical form of a tree: the fixpoint of sympy's automatic evaluation and of rounding.
 
-    Raises `ExpressionError` where a part is infinite, undefined, imaginary or out of bounds.
+    Raises `ExpressionError` where a part is infinite, undefined, imaginary or out of bounds, where the tree has more
+    than 120 nodes or 16 levels, and in the main thread where sympy takes 5 seconds of processor time.
     """
+    levels = [level for _, level in itertools.islice(_nodes(node), MAX_NODES + 1)]
+    if len(levels) > MAX_NODES:
+        raise ExpressionError(f"a formula has at most {MAX_NODES} operations, variables and numbers, this one more")
+    if max(levels) > MAX_LEVELS:
+        raise ExpressionError(f"functions, powers and quotients nest at most {MAX_LEVELS} deep, these deeper")
+    try:
+        with processor_time(PATIENCE):
+            return _fixpoint(node)
+    except TimeoutError:
+        _to_sympy.cache_clear()  # what was cut short may have left half an answer there
+        sympy.core.cache.clear_cache()
+        raise ExpressionError(f"the formula has no canonical form that is found within {PATIENCE:g} s") from None
+
+
+def _nodes(node: Node, level: int = 0) -> Iterator[tuple[Node, int]]:
+    """All nodes, and how many functions, powers and quotients they lie in.
+
+    One after the other: a tree of macros may have more of them than memory has room for.
+    """
+    yield node, level
+    if isinstance(node, tuple):
+        name, *children = node
+        for child in children:
+            yield from _nodes(child, level + (name not in _FLAT))
+
+
+def _fixpoint(node: Node) -> Node:
     for _ in range(MAX_PASSES):
         try:
             after = _to_node(_to_sympy(node))
+        except ExpressionError:
+            raise
         except (OverflowError, RecursionError, ZeroDivisionError):
             raise ExpressionError("a constant part of the formula is too large") from None
+        except (ArithmeticError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+            raise ExpressionError(f"sympy fails at this formula ({type(error).__name__})") from None
         if after == node:
             return node
         node = after
@@ -68,6 +107,22 @@ class relu(_Opaque):
         return argument if argument.is_nonnegative else None
 
 
+class tanh(sympy.tanh):
+    """sympy's, real and finite without its search for imaginary arguments, which divides polynomials for seconds."""
+
+    def _eval_is_real(self) -> bool | None:
+        return self.args[0].is_extended_real or None
+
+    _eval_is_finite = _eval_is_real
+
+
+class _Variable(sympy.Symbol):
+    """A symbol for which sympy seeks no sign by the roots of polynomials: those of high degree take it hours."""
+
+    def _eval_is_polynomial(self, _: Any) -> bool:
+        return False
+
+
 class power(sympy.Function):
     """A root of a product that sympy would split: `sqrt(y*z)` is 0 where y is 0, `sqrt(y)*sqrt(z)` may be undefined."""
 
@@ -94,13 +149,15 @@ class minimum(_Lattice):
 
 
 _SYMBOLS = {
-    name: sympy.Symbol(name, **{row.sign: True}, **({"integer": True} if row.layout is None else {}))
+    name: _Variable(name, **{row.sign: True}, **({"integer": True} if row.layout is None else {}))
     for name, row in VARIABLES.items()
 }
 _REDUCED = {name: type(name, (_Opaque,), {}) for name in REDUCTIONS}
-_OWN: dict[str, Any] = {"sigmoid": sigmoid, "softplus": softplus, "relu": relu, "maximum": maximum, "minimum": minimum}
+_OWN: dict[str, Any] = {head.__name__: head for head in (sigmoid, softplus, relu, tanh, maximum, minimum)}
 _HEADS = {name: _OWN.get(row.sympy) or getattr(sympy, row.sympy) for name, row in OPERATORS.items()} | _REDUCED
 _NAMES = {head: name for name, head in _HEADS.items() if not (name in OPERATORS and OPERATORS[name].symbol)}
+
+_FLAT = {"add", "sub", "mul", "neg", "max", "min"}  # long sums, products and maxima nest in text only
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
@@ -148,11 +205,46 @@ def _to_sympy(node: Node) -> Any:
         exponent = arguments[1] if name == "pow" else sympy.Rational(1, 2)
         _check_exponent(exponent)
         splits = exponent.is_Rational and not exponent.is_Integer and _may_vanish(arguments[0])
-        result = power(arguments[0], exponent) if splits else arguments[0] ** exponent
+        result = power(arguments[0], exponent) if splits else _raised(arguments[0], exponent)
+    elif name == "exp":
+        result = _exponential(arguments[0])
     else:
         result = _ARITHMETIC.get(name, _HEADS[name])(*arguments)
     _check(result)
     return result
+
+
+def _raised(base: Any, exponent: Any) -> Any:
+    """A power; that of a number in the base in float64, unless both are short.
+
+    sympy factors exact ones: of `(99.992*p)**0.3719` it takes a root of a number of 60,000 bits, for minutes.
+    """
+    if exponent.is_Rational and not exponent.is_Integer:
+        factors = sympy.Mul.make_args(base)
+        numbers = [factor for factor in factors if all(part.is_Number for part in factor.as_base_exp())]
+        if numbers and not (exponent.q <= SHORT_ROOT and all(map(_is_short, numbers))):
+            value = float(sympy.Mul(*numbers))
+            rest = sympy.Mul(*(factor for factor in factors if factor not in numbers))
+            raised = sympy.Rational(repr(fold("pow", abs(value), float(exponent))))
+            return raised * (rest if value > 0 else -rest) ** exponent
+    return base**exponent
+
+
+def _is_short(number: Any) -> bool:
+    return number.is_Rational and max(abs(number.p), number.q) <= SHORT_NUMBER
+
+
+def _exponential(argument: Any) -> Any:
+    """exp(argument), with `exp(c*log(x))` as a power here, where sympy would make it one of its own."""
+    powers, rest = [], []
+    for term in sympy.Add.make_args(argument):
+        factor, logarithm = term.as_coeff_Mul()
+        if isinstance(logarithm, sympy.log):
+            _check_exponent(factor)
+            powers.append(_raised(logarithm.args[0], factor))
+        else:
+            rest.append(term)
+    return sympy.Mul(*powers, sympy.exp(sympy.Add(*rest)))
 
 
 def _may_vanish(base: Any) -> bool:

@@ -7,12 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from evoloss import contest, data, directory, report
 from evoloss.backend import HERE, Backend
 from evoloss.baselines import BASELINES
-from evoloss.config import Count, Rung, SearchSpace, Settings, read_toml, validated
+from evoloss.config import Count, Rung, SearchSpace, Settings, read_toml, readable, validated
 from evoloss.contest import REFERENCE, Contender, Contest
 from evoloss.errors import EvolossError, suggest
 from evoloss.evidence import Judgement, judge
@@ -40,6 +40,20 @@ class Comparison(Settings):
     imbalance: Annotated[float, Field(ge=1)] = 1.0
     device: str = "cpu"
     data_dir: str | None = None
+
+    @field_validator("losses")
+    @classmethod
+    def _formulas(cls, losses: dict[str, str]) -> dict[str, str]:
+        if stray := [name for name, text in losses.items() if name != text and name not in BASELINES]:
+            raise ValueError(f"`{stray[0]}` should be a name of `evoloss baselines`, or the formula itself")
+        return dict(zip(losses, map(readable, losses.values()), strict=True))
+
+    @field_validator("rungs")
+    @classmethod
+    def _optimizers(cls, rungs: dict[str, Rung]) -> dict[str, Rung]:
+        if stray := [name for name, rung in rungs.items() if name != rung.optimizer]:
+            raise ValueError(f"`{stray[0]}` should be the name of the optimizer of the rung")
+        return rungs
 
     def data(self) -> DataSpec:
         """The data, from whose train role each training draws the samples of its rung with its own seed."""
@@ -109,11 +123,15 @@ def named_losses(names: str, num_classes: int) -> dict[str, str]:
 
 def found_losses(run: Path, top: int) -> dict[str, str]:
     """The best `top` evolved losses of a run, under their text. Raises `EvolossError`."""
-    rows = report.read_table(run / "hall_of_fame.csv")
-    found = [row["expression"] for row in rows if not row["name"]][:top]
+    table = run / "hall_of_fame.csv"
+    found = [row["expression"] for row in report.read_table(table, ("name", "expression")) if not row["name"]][:top]
     if not found:
-        raise EvolossError(f"{run / 'hall_of_fame.csv'} has no evolved loss")
-    return {text: text for text in found}
+        raise EvolossError(f"{table} has no evolved loss")
+    try:
+        texts = [Expression.parse(text).text for text in found]
+    except EvolossError as error:
+        raise EvolossError(f"{table} has a formula that is none: {error}") from None
+    return {text: text for text in texts}
 
 
 def check_samples(samples: int | None, loaded: data.Dataset) -> None:
@@ -182,6 +200,7 @@ def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = 
     """Train what is left to train, write the tables, and return the judgements by regime."""
     config = load(path)
     directory.check_version(path, config.version)
+    directory.check_archive(path, "comparison.csv")
     with directory.in_use(path):
         standings = held(path, config.contests(), config.device, tick, backend)
         regimes = dict.fromkeys(standing.regime for standing in standings)

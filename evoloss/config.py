@@ -1,9 +1,10 @@
 """What a search space file and the command line may say, validated; an unknown key names the nearest known one."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tomli_w
@@ -13,6 +14,7 @@ from evoloss.baselines import BASELINES
 from evoloss.errors import EvolossError, suggest
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
 from evoloss.records import Budget, DataSpec
+from evoloss.syntax import ExpressionError, read, read_macro
 
 T = TypeVar("T", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
@@ -154,11 +156,12 @@ class SearchSpace(Settings):
     @field_validator("macros")
     @classmethod
     def _new_words(cls, macros: dict[str, str]) -> dict[str, str]:
-        for name in macros:
+        for name, text in macros.items():
             if name in {*OPERATORS, *REDUCTIONS, *VARIABLES, "scale"} or not name.isidentifier():
                 raise ValueError(
                     f"`{name}` is no name for a macro: choose an identifier that is no word of the language"
                 )
+            readable(text, read_macro)
         return macros
 
     @model_validator(mode="after")
@@ -214,6 +217,11 @@ class RunConfig(Settings):
     device: str = "cpu"
     data_dir: str | None = None
     space: SearchSpace
+
+    @field_validator("seed_expressions")
+    @classmethod
+    def _formulas(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(readable, texts))
 
     @model_validator(mode="after")
     def _complete(self) -> "RunConfig":
@@ -275,6 +283,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EvolossError(f"{path} is not valid TOML: {error}") from None
+
+
+def readable(text: str, parse: Callable[[str], object] = read) -> str:
+    """The text of a formula. Raises `ValueError`, one line, where it is outside the language."""
+    try:
+        parse(text)
+    except ExpressionError as error:
+        shown = shorten(text.encode("ascii", "replace").decode(), 60)
+        raise ValueError(f"`{shown}`: {error.problem}") from None
+    return text
 
 
 def validated(model: type[T], values: dict[str, Any], source: str) -> T:

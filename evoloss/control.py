@@ -154,7 +154,7 @@ def _repeat(path: Path, control: Control, seed: int, pool: Pool, known: dict[str
 
 
 def _outcome(path: Path, config: RunConfig) -> _Outcome:
-    with closing(Archive(path / "archive.sqlite", config.data())) as archive:
+    with closing(Archive(path / "archive.sqlite", config.data(), read_only=True)) as archive:
         candidates = archive.candidates()
         newcomers = tuple(row.evaluated for row in archive.generations()[1:])
         ce = next(candidate for candidate in candidates if candidate.name == "ce")

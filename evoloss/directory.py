@@ -45,10 +45,22 @@ def create(directory: Path, settings: str, text: str, device: str, resumable: bo
         raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
 
 
+def check_archive(directory: Path, table: str) -> None:
+    """Raise `EvolossError` where a table is there and the archive that it was made from is not.
+
+    To carry on would be to begin anew, and to overwrite it: archives are not in version control, tables often are.
+    """
+    archive = directory / "archive.sqlite"
+    if (directory / table).exists() and not (archive.exists() and (archive.is_dir() or archive.stat().st_size)):
+        raise EvolossError(
+            f"{archive} is gone, of which {table} was made: restore it, or begin anew with another --out"
+        )
+
+
 @contextlib.contextmanager
 def in_use(directory: Path) -> Iterator[None]:
     """While one process works on it: locked, logged, and a full disk or a damaged archive told in one line."""
-    with _locked(directory), _logged(directory), _explained(directory):
+    with _locked(directory), _explained(directory), _logged(directory):
         yield
 
 
@@ -77,13 +89,13 @@ def record_look(directory: Path, dataset: str, losses: int) -> None:
     """Note in `environment.json` a look at a test split: when, which command, which data set, how many losses."""
     try:
         environment = read_environment(directory)
-    except EvolossError as error:
+        command = " ".join(["evoloss", *sys.argv[1:]])
+        environment.setdefault("looks", []).append(
+            {"when": _now(), "command": command, "dataset": dataset, "losses": losses}
+        )
+        _write_environment(directory, environment)
+    except (OSError, AttributeError, EvolossError) as error:
         raise EvolossError(f"cannot record the look at the test split: {error}") from None
-    command = " ".join(["evoloss", *sys.argv[1:]])
-    environment.setdefault("looks", []).append(
-        {"when": _now(), "command": command, "dataset": dataset, "losses": losses}
-    )
-    _write_environment(directory, environment)
 
 
 def record_data(directory: Path, digests: dict[str, str]) -> None:
@@ -143,12 +155,22 @@ def _taken(handle: TextIO) -> bool:
     return False
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written ends the run, as any other file of it does, and prints no traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Raise what was caught."""
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error
+
+
 @contextlib.contextmanager
 def _logged(directory: Path) -> Iterator[None]:
     """Everything into `log.txt`; what the user should know on standard error as well."""
     logger = logging.getLogger("evoloss")
     logger.setLevel(logging.INFO)
-    file = logging.FileHandler(directory / "log.txt", encoding="utf-8")
+    file = _LogFile(directory / "log.txt", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)

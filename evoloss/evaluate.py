@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evoloss import train
+from evoloss import limits, train
 from evoloss.batches import STACKED
 from evoloss.data import Dataset
 from evoloss.errors import EvolossError
@@ -95,6 +95,8 @@ def prepare(datasets: Mapping[DataSpec | None, Dataset], device: str = "cpu") ->
     The device is chosen here: in a Ray worker `cuda` is the GPU that Ray gave it. Raises `EvolossError` without one.
     """
     torch.set_num_threads(1)
+    if device == "cpu":  # the driver of a GPU claims far more than it takes
+        limits.memory(limits.worker_share())
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EvolossError(
             f"the device is {device}, and torch {torch.__version__} finds no GPU: --device cpu does without"

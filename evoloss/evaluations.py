@@ -1,6 +1,7 @@
 """Finished evaluations in SQLite, by loss, protocol and seed: a table of a run's archive, and of a shared cache."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -82,12 +83,14 @@ def _check(connection: sqlite3.Connection, path: Path, kind: Kind, read_only: bo
     connection.execute("BEGIN")  # all of this from one moment: another process may be making the file
     application, version = first("PRAGMA application_id"), first("PRAGMA user_version")
     tables = first("SELECT COUNT(*) FROM sqlite_master")
+    strange = first("SELECT COUNT(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")  # they act on what is read
     connection.execute("COMMIT")
     if application == version == tables == 0 and not read_only:
         marks = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
         connection.executescript(f"BEGIN IMMEDIATE; {kind.schema} {marks} COMMIT;")
-    elif (application, version) != (kind.application, kind.version):
-        found = f"format {version}" if application == kind.application else "another SQLite file"
+    elif (application, version) != (kind.application, kind.version) or strange:
+        same = application == kind.application and (version or not tables) and not strange
+        found = f"format {version}" if same else "another SQLite file"
         raise EvolossError(f"expected {kind.name}, format {kind.version}, in {path}, got {found}; {kind.mend}")
 
 
@@ -97,14 +100,35 @@ def _complete(connection: sqlite3.Connection, read_only: bool) -> None:
         connection.execute(f"CREATE {'TEMP ' if read_only else ''}{_ADDED}")
 
 
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Raise `EvolossError` where a value that is read inside is not as evoloss writes it."""
+    try:
+        yield
+    except EvolossError:
+        raise
+    except (sqlite3.Error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise EvolossError(f"{path} is damaged ({problem}): restore it from a copy, or begin anew") from None
+
+
+def finite(value: Any) -> Any:
+    """A number, or None. Raises `ValueError` for anything else: SQLite keeps whatever it is given, and so does JSON."""
+    if value is None or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"expected a number, got {value!r}")
+
+
 def find(connection: sqlite3.Connection, job: Job, protocol: str) -> Evaluation | None:
-    """The finished evaluation of this job under this protocol, or None."""
+    """The finished evaluation of this job under this protocol, or None. Raises `ValueError` where it is damaged."""
     row = connection.execute(_FIND, (job.key, protocol, job.seed)).fetchone()
     if row is None:
         return None
     status, detail, score, test_score, scale, negate, fingerprint, seconds, ece = row
-    known = tuple(json.loads(fingerprint))
-    return Evaluation(job, Status(status), detail, score, test_score, scale, bool(negate), known, seconds, test_ece=ece)
+    known = tuple(map(finite, json.loads(fingerprint)))
+    score, test_score, scale, seconds, ece = map(finite, (score, test_score, scale, seconds, ece))
+    told = str(detail)
+    return Evaluation(job, Status(status), told, score, test_score, scale, bool(negate), known, seconds, test_ece=ece)
 
 
 def add(connection: sqlite3.Connection, evaluations: Iterable[tuple[Evaluation, str]]) -> None:

@@ -32,6 +32,7 @@ MODES = {1: "L", 3: "RGB"}
 SMALL_SIDE, SIDE = 28, 32
 CHUNK = 256  # images
 THUMBNAIL = 10_000  # bytes
+MOST_IDX = 10**9  # bytes; the largest file of a known data set has 47 million
 DOWNLOAD_TIMEOUT = 10.0  # seconds without an answer
 CACHE_VERSION = 1  # raise it whenever the conversion below changes, or old caches would be taken for new ones
 
@@ -255,13 +256,15 @@ def read_idx(path: Path) -> np.ndarray:
     """The bytes of an IDX file, raw or gzip: a read-only uint8 array of its shape (LeCun, Cortes and Burges, 1998).
 
     A header of 0, 0, type (8: unsigned byte), number of axes, then each axis's length (big-endian 32 bit). A file that
-    is truncated, too long, or something else raises EvolossError.
+    is truncated, too long (a small .gz may be terabytes), or something else raises EvolossError.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read()
+            raw = file.read(MOST_IDX + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise EvolossError(f"expected an IDX file, got a corrupt {path} ({error}); replace it") from error
+    if len(raw) > MOST_IDX:
+        raise EvolossError(f"expected an IDX file of at most {MOST_IDX:,} bytes, got more in {path}; replace it")
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or raw[3] == 0 or len(raw) < 4 + 4 * raw[3]:
         raise EvolossError(f"expected an IDX file of bytes, got {path} that starts with {raw[:4].hex()!r}; replace it")
     shape = tuple(int(length) for length in np.frombuffer(raw, ">u4", raw[3], 4))

@@ -3,7 +3,7 @@
 import csv
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -211,13 +211,23 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of one of these files. Raises `EvolossError`."""
+def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The rows of one of these files. Raises `EvolossError` where one is cut short, or one of these columns lacks."""
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            return list(csv.DictReader(handle))
+            reader = csv.DictReader(handle, strict=True)
+            names = reader.fieldnames or ()
+            rows = [{name: value and value.strip() for name, value in row.items() if name} for row in reader]
     except OSError as error:
         raise EvolossError(f"cannot read {path}: {error.strerror or error}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise EvolossError(f"{path} is no table: {error}") from None
+    if lacking := [name for name in columns if name not in names]:
+        raise EvolossError(f"{path} has no column `{lacking[0]}`: expected a table that evoloss wrote")
+    for place, row in enumerate(rows, 1):
+        if None in row.values():
+            raise EvolossError(f"{path} is cut short: row {place} of {len(rows)} lacks its last columns")
+    return rows
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -74,6 +74,7 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
     """
     config = load_run(path)
     directory.check_version(path, config.version)
+    directory.check_archive(path, "hall_of_fame.csv")
     searching = _own_pool(path, config, backend) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),
@@ -96,7 +97,8 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
                     render.write(facts.of(path, config, archive))
                 return Outcome(False, {}, 0)
             finally:
-                _write_all(path, archive, config, token)
+                if search.restored:
+                    _write_all(path, archive, config, token)
         if config.playoff:
             _hold_playoff(path, config, archive, search.progress, watch, backend)
             _write_all(path, archive, config, token)

@@ -19,10 +19,11 @@ from evoloss.climb import Climb
 from evoloss.config import RunConfig
 from evoloss.duplicates import echoes
 from evoloss.errors import EvolossError
+from evoloss.evaluations import as_written
 from evoloss.expression import Expression
 from evoloss.newcomers import Member, Newcomers
 from evoloss.ranking import ranked
-from evoloss.records import Batch, Candidate, Evaluation, Generation, Job
+from evoloss.records import Batch, Candidate, Evaluation, Generation, Job, Status
 from evoloss.refinement import refined
 from evoloss.selection import SELECTIONS
 from evoloss.tree import Grammar, Individual
@@ -83,6 +84,7 @@ class Search:
         self.newcomers = Newcomers(config, self.grammar, self.census, self._evaluate)
         self.climb = Climb(config, self._evaluate)
         self.population: list[Individual] = []
+        self.restored = False  # whether the archive was found to be whole
         self.progress = Progress(
             config.generations, time.monotonic(), rejected=self.census.rejected, gains=config.gains
         )
@@ -99,11 +101,14 @@ class Search:
 
     def _restore(self) -> None:
         self.census.restore(self.archive)
-        for key, names in self.archive.population():
-            tree = self.grammar.load(names)
-            tree.expression = Expression(self.census.candidates[key].expression)
-            self.population.append(tree)
+        with as_written(self.archive.path):
+            _check_losses(self.census.candidates.values())
+            for key, names in self.archive.population():
+                tree = self.grammar.load(names)
+                tree.expression = Expression(self.census.candidates[key].expression)
+                self.population.append(tree)
         self.selection.rate_parents(self.population, self.census.candidates)
+        self.restored = True
 
     def _generation(self, number: int) -> None:
         start = time.monotonic()
@@ -111,6 +116,8 @@ class Search:
         self.progress.generation = number
         self._train(_STRATEGIES[self.config.strategy](self, number) if number else self.newcomers.initial())
         self._reseed(self._leaders(self._members()) + self.census.named("ce", "ngl"))
+        if not ranked(self._members()):
+            raise self._hopeless()
         self.selection.rate_parents(self.population, self.census.candidates)
         self._end(number, time.monotonic() - start)
 
@@ -127,11 +134,29 @@ class Search:
         self.census.tally["diverged"] += sum(member.candidate.fitness is None for member in members)
         trees = [member.tree for member in members if member.tree is not None]
         self.population = self.selection.survivors(self.config, self.population, trees, self.census.candidates)
+        found = [member.candidate for member in members if not member.candidate.name]
+        if self.population and found and not any(candidate.fitness is not None for candidate in found):
+            log.warning("generation %d: %s; the others live on", self.progress.generation, _fates(found))
         if not self.population:
-            raise EvolossError(
-                "no loss of this search space survived its first trainings: see the statuses in the archive, "
-                "and widen the space or give --seed-expr"
+            raise self._hopeless()
+
+    def _hopeless(self) -> EvolossError:
+        """The error of a generation that leaves nothing to breed from.
+
+        It may be the machine's fault: whom workers died of is tried again after a resume.
+        """
+        self.archive.forget(Status.LOST)
+        fates = _fates(list(self.census.changed.values()))
+        number = self.progress.generation
+        if number:
+            return EvolossError(
+                f"no loss survived generation {number}: {fates}; the hall of fame is that of generation {number - 1}, "
+                f"and a resume tries again"
             )
+        return EvolossError(
+            f"no loss of this search space survived its first trainings: {fates}; see the statuses in the archive, "
+            f"and widen the space or give --seed-expr"
+        )
 
     def _reference(self) -> Candidate:
         return self.census.named("ce")[0]
@@ -156,6 +181,8 @@ class Search:
         for _ in range(SETTLE_ROUNDS):
             if not self._reseed(self._leaders(self.census.living())):
                 break
+        if not self.census.living():
+            raise self._hopeless()
         finished = self.archive.generations()
         if self.census.changed and finished:
             self.archive.end_generation(finished[-1], self.census.changed.values(), self._dumped())
@@ -220,6 +247,26 @@ class Search:
         self.progress.best, self.progress.references, self.progress.finished = best, references, row
         self.watch(self.progress)
         self.progress.finished = None
+
+
+def _fates(candidates: list[Candidate]) -> str:
+    """What became of losses none of which has a fitness, the commonest first, and of one of them why."""
+    failed = [c for c in candidates if c.fitness is None and c.status not in (Status.REJECTED, Status.DUPLICATE)]
+    if not failed:
+        return "none passed the screens"
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(c.status for c in failed).most_common())
+    return f"of {len(failed)} losses {counts} (`{failed[0].expression}`: {failed[0].detail})"
+
+
+def _check_losses(candidates: Iterable[Candidate]) -> None:
+    """Raise `ValueError` where one is not the loss of its key, or has another fingerprint than the others can have."""
+    lengths: set[int] = set()
+    for candidate in candidates:
+        if Expression(candidate.expression).key != candidate.key:
+            raise ValueError(f"{candidate.expression!r} is not the loss {candidate.key}")
+        lengths.add(len(candidate.fingerprint))
+    if len(lengths - {0}) > 1:
+        raise ValueError("fingerprints have different lengths")
 
 
 _STRATEGIES: dict[str, Callable[[Search, int], list[Member]]] = {

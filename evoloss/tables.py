@@ -4,8 +4,14 @@ import sys
 from collections.abc import Sequence
 
 
+def plain(text: str) -> str:
+    """The text without what a terminal would obey: a file of a stranger may have it."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that folds long cells in a terminal; aligned lines, however long, elsewhere."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):

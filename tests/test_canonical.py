@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from strategies import GRID, LAYOUTS, evaluate, fields, scalars, short_number, well_conditioned
 
+from benchmarks.attacks import HEAVY
+from evoloss import canonical as canonical_module
 from evoloss.baselines import BASELINES
 from evoloss.canonical import canonical
 from evoloss.expression import Expression
@@ -124,6 +126,98 @@ def test_constants_are_rounded_to_six_digits(written, kept):
 
 def test_the_constant_of_ngl_stays():
     assert "2.4092" in Expression.parse(BASELINES["ngl"].expression).text
+
+
+REFUSED = {
+    "a tower of powers": "nest at most 16 deep",
+    "an imaginary root of nested absolute values": "imaginary",
+    "60 nested absolute values": "nest at most 16 deep",
+    "a formula of 600 nodes": "at most 120 operations",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in HEAVY if name not in REFUSED])
+def test_heavy_formulas_are_read(name):
+    """Some of them took sympy minutes before."""
+    expression = Expression.parse(HEAVY[name])
+    assert Expression.parse(expression.text) == expression
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_heavy_formulas_are_refused(name):
+    with pytest.raises(ExpressionError, match=REFUSED[name]):
+        Expression.parse(HEAVY[name])
+
+
+@pytest.mark.parametrize(
+    ("formula", "expected"),
+    [
+        ("(99.992*p)**0.3719*y", "cls(5.54354*y*p**0.3719)"),
+        ("(12*p)**0.5*y*(3*p)**0.5", "cls(6*p*y)"),  # short roots of short numbers stay exact
+        ("(-999999*z)**0.912371*y", "cls(298006*y*(-z)**0.912371)"),
+        ("exp(z + 0.91237*log(999999*p))*y", "cls(298002*y*p**0.91237*exp(z))"),
+        ("exp(2*log(p) - z)*y", "cls(y*p**2*exp(-z))"),
+        ("log((p + 1)**16*(p + 2)**16)*y", "cls(y*log((p + 1)**16*(p + 2)**16))"),
+        ("tanh(tan(y)**0.0926716)*p", "cls(p*tanh(tan(y)**0.0926716))"),
+        ("tanh(-tan(y)**0.5)*p", "cls(-p*tanh(sqrt(tan(y))))"),
+    ],
+)
+def test_what_sympy_would_not_come_back_from(formula, expected):
+    assert text(formula) == expected
+    assert text(expected) == expected
+
+
+def test_a_formula_that_takes_too_long_is_refused_and_leaves_nothing_behind(monkeypatch):
+    def endless(_):
+        while True:
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(canonical_module, "PATIENCE", 0.02)
+        patch.setattr(canonical_module, "_fixpoint", endless)
+        with pytest.raises(ExpressionError, match=r"no canonical form that is found within 0\.02 s"):
+            text("p*y")
+    assert text("y*p") == "cls(p*y)"
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("Invalid NaN comparison"), ValueError("4300 digits"), NotImplementedError()]
+)
+def test_whatever_sympy_raises_is_the_error_of_a_user(error, monkeypatch):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(canonical_module, "_to_sympy", fail)
+    with pytest.raises(ExpressionError, match=f"sympy fails at this formula .{type(error).__name__}"):
+        text("p*y")
+
+
+def test_the_largest_formula():
+    def doubled(count):  # 2**count leaves, without a constant that could be folded
+        return ("add", doubled(count - 1), doubled(count - 1)) if count else "p"
+
+    assert canonical(("cls", doubled(5))) == ("cls", ("mul", 32.0, "p"))
+    for count in (6, 60):  # of 60 there is no end
+        with pytest.raises(ExpressionError, match="at most 120 operations, variables and numbers"):
+            canonical(("cls", _shared(count)))
+
+
+def _shared(count):
+    """As `doubled`, each half the same object: as a macro `a + a` makes them."""
+    node = "p"
+    for _ in range(count):
+        node = ("add", node, node)
+    return node
+
+
+def test_the_deepest_functions():
+    def nested(count):
+        return "sin(" * count + "p*y" + ")" * count
+
+    assert text(nested(15)) == f"cls({nested(15)})"
+    with pytest.raises(ExpressionError, match="functions, powers and quotients nest at most 16 deep"):
+        text(nested(16))
+    assert text("+".join(f"z**{n % 16 + 1}" for n in range(23))).startswith("cls(")  # sums nest in text only
 
 
 @pytest.mark.parametrize("row", BASELINES.values(), ids=BASELINES)

@@ -156,9 +156,9 @@ def test_a_finished_comparison_opens_no_workers_again(tmp_path, configured, stub
 
 def test_found_losses_are_the_best_without_a_name(tmp_path):
     header = "rank,name,expression\n"
-    (tmp_path / "hall_of_fame.csv").write_text(header + "1,ngl,cls(a)\n2,,cls(b)\n3,,cls(c)\n4,,cls(d)\n")
-    assert list(comparison.found_losses(tmp_path, 2)) == ["cls(b)", "cls(c)"]
-    (tmp_path / "hall_of_fame.csv").write_text(header + "1,ngl,cls(a)\n")
+    (tmp_path / "hall_of_fame.csv").write_text(header + "1,ngl,cls(p)\n2,, -cls(d)\n3,,cls(z)\n4,,cls(y)\n")
+    assert list(comparison.found_losses(tmp_path, 2)) == ["-cls(d)", "cls(z)"]
+    (tmp_path / "hall_of_fame.csv").write_text(header + "1,ngl,cls(p)\n")
     with pytest.raises(EvolossError, match="no evolved loss"):
         comparison.found_losses(tmp_path, 2)
 

@@ -307,7 +307,7 @@ def test_a_run_with_everything_set(tmp_path):
         samples=1000,
         label_noise=0.4,
         imbalance=100.0,
-        seed_expressions=("cls(-y*log(p))", 'cls("\\ \u00e9")'),
+        seed_expressions=("cls(-y*log(p))", "cls((p - y)**2)"),
         regimes=("adam", "sgd"),
         time_limit=3600.5,
         device="cuda:0",

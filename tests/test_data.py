@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from evoloss import data, images
 from evoloss.data import DATASETS, ROLES, Dataset, default_proxy, load, status
@@ -481,6 +482,51 @@ def test_broken_images_are_named(tmp_path):
     for content in (b"", b"no image", whole[:-30], whole[:40]):
         (root / "b" / "2.png").write_bytes(content)
         mistake(spec_of(root), root / "b" / "2.png")
+
+
+def test_images_that_are_bombs_are_named(tmp_path, monkeypatch):
+    """One that unpacks to more than twice PIL's limit of pixels, and one that is a megabyte of text."""
+    root = folder(tmp_path / "x", {"a": 5, "b": 5})
+    text = PngInfo()
+    text.add_text("x", "y" * 2_000_000, zip=True)
+    images.Image.new("L", (28, 28)).save(root / "b" / "2.png", pnginfo=text)
+    mistake(spec_of(root), root / "b" / "2.png", "too large")
+    picture(root / "b" / "2.png", 1, size=(200, 200))
+    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 15_000)
+    mistake(spec_of(root), root / "b" / "2.png", "decompression bomb")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    """To open a pipe would wait for ever."""
+    root = folder(tmp_path / "x", {"a": 5, "b": 5})
+    os.mkfifo(root / "a" / "pipe.png")
+    (root / "a" / "dangling.png").symlink_to("/nowhere.png")
+    (root / "loop").symlink_to(root / "loop")
+    loaded = load(spec_of(root), ROLES)
+    assert sum(len(split.labels) for split in loaded.splits.values()) == 10
+    assert loaded.classes == ("a", "b")
+    (root / "a" / "self.png").symlink_to(root / "a" / "self.png")
+    mistake(spec_of(root), root / "a", "symbolic links")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
+def test_images_of_any_size_are_resized(size, tmp_path):
+    root = folder(tmp_path / "x", {"a": 5, "b": 5})
+    picture(root / "a" / "odd.png", 100, size=size)
+    assert load(spec_of(root)).shape == (1, 32, 32)
+
+
+def test_a_class_of_one_image_is_named(tmp_path):
+    mistake(spec_of(folder(tmp_path / "x", {"a": 5, "b": 1})), "class `b`", "at least 3", "got 1")
+    folder(tmp_path / "y" / "train", {"a": 5, "b": 5})
+    folder(tmp_path / "y" / "test", {"a": 1, "b": 1})
+    assert len(load(spec_of(tmp_path / "y"), ROLES).splits["test"].labels) == 2
+
+
+def test_an_idx_file_that_unpacks_to_more_than_any_data_set_is_not_read(tmp_path, monkeypatch):
+    idx_files(tmp_path / "fashion-mnist")
+    monkeypatch.setattr(images, "MOST_IDX", 1_000)
+    mistake(DataSpec("fashion-mnist", data_dir=str(tmp_path)), "at most 1,000 bytes", "train-images")
 
 
 def test_folders_that_cannot_be_used(tmp_path):

@@ -1,5 +1,7 @@
 import dataclasses
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -143,6 +145,33 @@ def test_what_goes_wrong_becomes_a_status(workbench):
     assert answer.status is Status.INVALID
     assert "ExpressionError" in answer.detail
     assert "\n" not in answer.detail
+
+
+def test_a_training_that_needs_too_much_memory_is_refused_and_the_next_one_goes_on():
+    """In a process of its own: the limit is one of the process."""
+    program = """
+import sys
+from evoloss import data, limits
+from evoloss.evaluate import evaluate, prepare
+from evoloss.expression import Expression
+from evoloss.records import Budget, DataSpec, Job
+
+workbenches = prepare({None: data.load(DataSpec("digits"))})
+large = Expression.parse("pair(sin(D) + cos(D)*Y + exp(-D)*sin(Y + D) + tanh(D)*erf(D + Y))")
+small = Expression.parse("-y*log(p)")
+budgets = ((large, Budget(1000, 1, 1e-3, batch_size=1000)), (small, Budget(1000, 1, 1e-3, batch_size=50)))
+jobs = [Job("train", e.key, e.text, "mlp", 0, budget) for e, budget in budgets]
+evaluate((jobs[1],), workbenches)  # what torch keeps for itself, it has now
+limits.memory(64 * 2**20)
+for job in jobs:
+    (answer,) = evaluate((job,), workbenches)
+    print(answer.status, answer.detail)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("invalid RuntimeError: ")
+    assert "memory" in first
+    assert second == "ok "
 
 
 def test_decoders_follow_what_a_loss_sees():

@@ -19,3 +19,13 @@ def test_the_commit_of_a_checkout_and_of_an_installation(monkeypatch, tmp_path):
     assert found is None or re.fullmatch(r"[\w.-]+(-dirty)?", found)
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert machine.commit() is None
+
+
+def test_the_memory_is_the_containers_where_that_is_less(monkeypatch):
+    total = machine.memory()
+    assert total > 2**28
+    monkeypatch.setattr(machine.Path, "read_text", lambda _: "1073741824\n")
+    assert machine.memory() == 2**30
+    for no_limit in ("max\n", str(2**60)):
+        monkeypatch.setattr(machine.Path, "read_text", lambda _, text=no_limit: text)
+        assert machine.memory() >= total

@@ -225,6 +225,71 @@ def test_a_generation_in_which_all_die_ends_clearly(tmp_path):
         stubs.search(tmp_path / "archive.sqlite", pool=pool)
 
 
+def failing_from(generation, status, spared=()):
+    """The steady stub, in which all trainings of later generations end like that, but for those of the spared."""
+
+    @stubs.pooled
+    def pool(jobs):
+        for job in jobs:
+            answer = stubs.steady_evaluation(job)
+            fails = job.task == "train" and pool.generation >= generation and job.key not in spared
+            yield Evaluation(job, status, "stub") if fails else answer
+
+    pool.generation = 0
+    return pool
+
+
+def run_through(path, pool, **changes):
+    """A search whose pool knows the generation."""
+
+    def watch(progress):
+        pool.generation = progress.generation + (progress.finished is not None)
+
+    config = stubs.config(**changes)
+    with closing(Archive(path, config.data())) as archive:
+        try:
+            Search(config, archive, pool, watch).run()
+        finally:
+            pool.left = archive.candidates(), archive.generations()
+    return pool.left
+
+
+def test_a_generation_in_which_all_new_losses_die_is_told_and_the_others_live_on(tmp_path, caplog):
+    candidates, _ = run_through(tmp_path / "first.sqlite", failing_from(math.inf, Status.OK), generations=1)
+    spared = {c.key for c in candidates if c.generation == 0}
+    pool = failing_from(1, Status.TIMEOUT, spared)
+    candidates, generations = run_through(tmp_path / "archive.sqlite", pool)
+    assert [row.generation for row in generations] == [0, 1, 2, 3]
+    assert {c.generation for c in ranked(candidates)} == {0}
+    assert {"ce", "ngl"} <= {c.name for c in ranked(candidates)}
+    told = [record.message for record in caplog.records if "the others live on" in record.message]
+    assert [message.partition(":")[0] for message in told] == [f"generation {number}" for number in (1, 2, 3)]
+    assert "timeout (`" in told[0]
+
+
+SPACE = stubs.config().space
+# So few that all are trained on a further seed in each generation.
+FEW = {
+    "population": 2,
+    "space": SPACE.model_copy(update={"evolution": SPACE.evolution.model_copy(update={"max_seeds": 5})}),
+}
+
+
+def test_a_generation_that_leaves_nothing_ends_clearly_and_the_hall_of_fame_stays(tmp_path):
+    """As when the machine fails under all workers; a resume on one that works ends as if nothing had happened."""
+    pool = failing_from(1, Status.LOST)
+    with pytest.raises(
+        EvolossError, match=r"no loss survived generation 1: of \d+ losses \d+ lost .*stub.*tries again"
+    ):
+        run_through(tmp_path / "archive.sqlite", pool, **FEW)
+    candidates, generations = pool.left
+    assert [row.generation for row in generations] == [0]
+    assert {"ce", "ngl"} <= {c.name for c in ranked(candidates)}
+    resumed = run_through(tmp_path / "archive.sqlite", failing_from(math.inf, Status.OK), **FEW)
+    whole = run_through(tmp_path / "whole.sqlite", failing_from(math.inf, Status.OK), **FEW)
+    assert without_times(resumed[0]) == without_times(whole[0])
+
+
 def test_the_time_limit_stops_and_run_continues(finished, tmp_path):
     path = tmp_path / "archive.sqlite"
     limited = stubs.config(time_limit=1e-6)
@@ -380,7 +445,7 @@ GOLDEN_FIRST = [
     "cls((z/d + 0.8927)/(d*p + p/y))",
     "-1.1*trip(0.980838*Dn**0.02)",
     "trip(Dn)",
-    "-0.98*trip(0.946061*Dn**0.0573)",
+    "-0.98*trip(0.946066*Dn**0.0573)",
     "0.57*trip(0.980838*Dn**0.02)",
     "-cls((z/d + 0.8927)/(d*p + p/y))",
     "-0.57*trip(0.980838*Dn**0.02)",
@@ -390,13 +455,13 @@ GOLDEN_BEST = [
     "trip(log(Dn + Dp))",
     "-0.98*trip(0.980838*Dn**0.02)",
     "trip(Dn + Dp)",
-    "-0.98*trip(Dn**0.04)",
     "cls((0.07/d + 0.8927)/(d*p + p/y))",
-    "-0.98*trip(0.946061*Dn**0.0573)",
     "cls(y*d**2) - 0.1*partner(log(D**2 + 1)*(1 - Y))",
     "-trip(1.98*Dp)",
     "trip(relu(Dp**2 + 0.85 - Dn**2))",
-    "-0.98*trip(Dn**0.02)",
+    "trip(log(2*Dn))",
+    "-0.98*trip(Dn**(2*Dn + 2*Dp))",
+    "-0.98*trip((0.38*Dn)**(Dn + Dp))",
 ]
 
 GOLDEN_RANDOM = [

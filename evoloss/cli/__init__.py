@@ -8,6 +8,7 @@ import typer
 
 from evoloss.cli import compare, explain, export, listings, replay, report, reproduce, search, simplify, stress
 from evoloss.errors import EvolossError
+from evoloss.tables import plain
 
 app = typer.Typer(
     help="Discover loss functions for classifiers by genetic programming, and compare them honestly.",
@@ -57,7 +58,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except EvolossError as error:
-        print(f"evoloss: {error}", file=sys.stderr)
+        print(f"evoloss: {plain(str(error))}", file=sys.stderr)
         sys.exit(1)
     except _UsageError as error:
         print(f"evoloss: {error.format_message()}", file=sys.stderr)

@@ -87,7 +87,14 @@ def read_backend(workers: int | None, address: str | None, cache: Path | None, g
 def full_path(dataset: str) -> str:
     """A folder of images by its full path: a run can be resumed from anywhere."""
     kind, colon, path = dataset.partition(":")
+    if not _is_text(dataset):
+        raise EvolossError(f"the path of the data is not UTF-8, and run.toml could not name it: rename {dataset}")
     return f"{kind}:{Path(path).expanduser().resolve()}" if colon and path else dataset
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file can hold it: names of files may be any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def canonical(text: str) -> str:

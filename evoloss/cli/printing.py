@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from evoloss import interrupts
-from evoloss.tables import print_table
+from evoloss.tables import plain, print_table
 
 if TYPE_CHECKING:
     from evoloss.config import RunConfig
@@ -81,7 +81,7 @@ def print_judged(judged: "Sequence[Judgement]", score: str = "accuracy") -> None
         print("* the best rate is the sweep's lowest or highest: a wider sweep might do better")
     for judgement in judged:
         if judgement.standing.detail:
-            print(f"{judgement.standing.name or judgement.standing.expression}: {judgement.standing.detail}")
+            print(plain(f"{judgement.standing.name or judgement.standing.expression}: {judgement.standing.detail}"))
 
 
 def _row(judgement: "Judgement") -> list[str]:
