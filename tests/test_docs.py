@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,30 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", "\n".join(DOCUMENTS.values()), re.
 COMMANDS = re.findall(r"^(?:\$ )?evoloss (.*?)(?:  +#.*)?$", "".join(text for _, text in BLOCKS), re.MULTILINE)
 
 
+GUIDE = DOCUMENTS["guide.md"]
+
+
 def test_the_python_examples_run():
-    examples = [text for language, text in BLOCKS if language == "python"]
+    examples = [text for language, text in BLOCKS if language == "python" and text not in GUIDE]
     assert examples
     for text in examples:
         exec(compile(text, "document", "exec"), {})
+
+
+@pytest.mark.timeout(900)
+def test_the_guide_can_be_followed_word_by_word(tmp_path):
+    """Its commands and examples, in their order, in an empty directory, each in a process of its own."""
+    steps = re.findall(r"^```(console|python)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    assert len(steps) > 8
+    for language, text in steps:
+        if language == "python":
+            command = [sys.executable, "-c", text]
+        else:
+            command = [sys.executable, "-m", "evoloss", *shlex.split(text.removeprefix("$ evoloss "))]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{text}{done.stderr}"
+    checked = subprocess.run([sys.executable, "test_loss.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_failing_example_fails_as_shown(run_cli):
