@@ -71,8 +71,10 @@ def draw_curves(path: Path, title: str, rows: Sequence[Curves]) -> None:
             axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
             _draw_lines(axis, row.curves, heights)
             shown = np.clip(np.concatenate(heights), *row.cut)
-            margin = 0.05 * max(float(np.ptp(shown)), 1e-9)
+            # Of a constant the picture shows the size, not the last bits.
+            margin = max(0.05 * float(np.ptp(shown)), 1e-3 * float(np.abs(shown).max()), 1e-9)
             axis.set(xlabel=row.places, ylabel=name, ylim=(shown.min() - margin, shown.max() + margin))
+            axis.ticklabel_format(useOffset=False)
         left.legend(frameon=False)
     figure.suptitle(title)
     _save(figure, path)
