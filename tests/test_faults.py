@@ -1,5 +1,6 @@
 """What goes wrong with the files of a run: each fault is one clear line, and nothing is overwritten."""
 
+import csv
 import os
 import resource
 import shutil
@@ -14,8 +15,9 @@ import pytest
 import stubs
 
 from benchmarks.attacks import ATTACKS, HUGE
-from evoloss import comparison, report, run
+from evoloss import comparison, formula, report, run
 from evoloss.archive import Archive
+from evoloss.backend import Backend
 from evoloss.config import RunConfig, validated
 from evoloss.errors import EvolossError
 from evoloss.files import write_csv
@@ -28,6 +30,7 @@ def finished_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("faults") / "run"
     run.create(path, stubs.config(version=version("evoloss"), generations=1, playoff=False))
     run.carry_on(path, lambda _: None, pool=stubs.steady_pool)
+    run.carry_on(path, lambda _: None, Backend(workers=0))  # which notes the data
     return path
 
 
@@ -192,8 +195,8 @@ def test_formulas_of_strangers_in_files(text, settings, tmp_path):
         assert str(caught.value).startswith("a.toml: ")
         assert "\n" not in str(caught.value)
     if "\ud800" not in text:  # no file can have it
-        row = {"rank": 1, "name": "", "expression": text}
-        write_csv(tmp_path / "hall_of_fame.csv", tuple(row), [row])
+        with (tmp_path / "hall_of_fame.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("rank", "name", "expression"), (1, "", text)])
         with pytest.raises(EvolossError, match=r"hall_of_fame\.csv"):
             comparison.found_losses(tmp_path, 5)
 
@@ -227,6 +230,25 @@ def test_a_damaged_table_is_one_clear_line(fault, tmp_path):
     with pytest.raises(EvolossError, match=message) as caught:
         comparison.found_losses(tmp_path, 5)
     assert str(tmp_path / "hall_of_fame.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("rank", "first"),
+        ("scale", "large"),
+        ("scale", "nan"),
+        ("scale", ""),
+        ("lr", "1e999"),
+        ("expression", "exit(p)"),
+    ],
+)
+def test_a_row_that_someone_edited_is_no_loss(column, text, damaged):
+    table = damaged / "hall_of_fame.csv"
+    rows = report.read_table(table)
+    write_csv(table, tuple(rows[0]), [rows[0] | {column: text}])
+    with pytest.raises(EvolossError, match=r"hall_of_fame\.csv"):
+        formula.find(f"{damaged}#1")
 
 
 def test_no_cell_is_computed_by_a_spreadsheet(tmp_path):

@@ -84,7 +84,7 @@ def enclosure(formula: Any, boxes: Mapping[Any, Interval]) -> Interval:
         return known[part]
 
     with np.errstate(all="ignore"):
-        low, high = of(sympy.sympify(formula))
+        low, high = of(sympy.sympify(formula, strict=True))
     broken = np.isnan(low) | np.isnan(high)
     return np.where(broken, np.nan, low), np.where(broken, np.nan, high)
 
