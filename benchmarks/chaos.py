@@ -425,10 +425,14 @@ def read(path: Path) -> list[Outcome]:
 
 
 def warm() -> None:
-    """Import what every driver needs, so that a fork has it."""
+    """Import what every driver needs, so that a fork has it; what torch's optimizers import takes two seconds alone."""
+    import plotly.offline  # noqa: F401
     import sklearn.datasets  # noqa: F401
+    import torch
 
     from evoloss import cli, evaluate, run, view  # noqa: F401
+
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 def main() -> None:

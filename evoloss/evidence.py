@@ -12,6 +12,7 @@ from evoloss.records import Standing, Status
 if TYPE_CHECKING:
     import numpy as np
 
+ROUNDING = 1e-12  # of accuracies in float64; an image of a million counts 1e-6
 LEVEL = 0.05  # of a verdict; the interval is its complement, 95 %
 RESAMPLES = 2000  # of a bootstrap
 
@@ -46,7 +47,11 @@ class Judgement:
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
-    """First minus second, paired by seed: Student's t (1908). None for fewer than two pairs."""
+    """First minus second, paired by seed: Student's t (1908). None for fewer than two pairs.
+
+    Few images give equal differences, of which no spread can be told; p is then that of n signs which are all the same,
+    2 / 2**n (Fisher 1935).
+    """
     from scipy import special
 
     pairs = [a - b for a, b in zip(first, second, strict=True)]
@@ -54,8 +59,8 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference | 
         return None
     mean = statistics.fmean(pairs)
     error = statistics.stdev(pairs) / math.sqrt(len(pairs))
-    if error == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    if error < ROUNDING:
+        return Difference(mean, mean, mean, 1.0 if abs(mean) < ROUNDING else 2.0 ** (1 - len(pairs)))
     width = float(special.stdtrit(len(pairs) - 1, 1 - LEVEL / 2)) * error
     p = float(2 * special.stdtr(len(pairs) - 1, -abs(mean) / error))
     return Difference(mean, mean - width, mean + width, p)

@@ -14,7 +14,7 @@ Scale: 0.093514; with it, the gradient at the start is as long as cross-entropy'
 Recipe: adam at 0.003, falling linearly to 0, batches of 64, 5,000 samples x 4 epochs, images flipped. Elsewhere,
 sweep the learning rate.
 
-Written by evoloss 0.3.0. Needs torch alone.
+Written by evoloss 0.4.0. Needs torch alone.
 """
 
 import torch

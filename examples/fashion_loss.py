@@ -15,7 +15,7 @@ Scale: 1; with it, the gradient at the start is as long as cross-entropy's, as i
 Recipe: adam at 0.003, falling linearly to 0, batches of 128, 10,000 samples x 3 epochs, centers: SGD at 0.5, falling
 as well. Elsewhere, sweep the learning rate.
 
-Written by evoloss 0.3.0. Needs torch alone.
+Written by evoloss 0.4.0. Needs torch alone.
 """
 
 import torch

@@ -31,10 +31,12 @@ def killed(tmp_path, kills, kind):
     assert done.stdout.splitlines()[-1].endswith(f"{kills} of {kills}")
 
 
+@pytest.mark.timeout(900)  # half a minute of a core, on a machine that may be busy
 def test_thirty_kills_at_random_moments_leave_no_trace(tmp_path):
     killed(tmp_path, 30, "moment")
 
 
+@pytest.mark.timeout(900)
 def test_kills_before_a_write_leave_no_trace(tmp_path):
     killed(tmp_path, 15, "write")
 

@@ -47,7 +47,10 @@ def test_the_difference_of_students_own_example():
 def test_differences_without_spread_or_without_pairs():
     assert evidence.difference([0.5], [0.4]) is None
     assert evidence.difference([0.5, 0.5], [0.5, 0.5]).p == 1.0
-    assert evidence.difference([0.75, 0.75], [0.5, 0.5]).p == 0.0
+    assert evidence.difference([0.75, 0.75], [0.5, 0.5]).p == 0.5  # two signs that are the same: one case of two
+    assert evidence.verdict(evidence.difference([0.75, 0.75], [0.5, 0.5])) == "not distinguishable"
+    equal = evidence.difference([0.9, 0.8, 0.7], [0.8, 0.7, 0.6])  # but for the last bits of the floats
+    assert equal.p == 0.25
 
 
 def test_the_correction_is_holms():

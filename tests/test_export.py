@@ -1,5 +1,7 @@
 import ast
+import csv
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -332,3 +334,24 @@ def test_errors_are_one_line(loss, to, message, run_cli, tmp_path):
     assert (code, out) == (1, "")
     assert err.startswith(message)
     assert err.count("\n") == 1
+
+
+def test_what_a_stranger_wrote_into_a_table_stays_text(tmp_path):
+    """A verdict that would end the docstring: an export is run before it is written, and by its user."""
+    hostile = 'better\\"""\nraise SystemExit("out") #'
+    run = tmp_path / 'a """ run'
+    run.mkdir()
+    for name in ("run.toml", "hall_of_fame.csv"):
+        text = (RUN / name).read_text(encoding="utf-8")
+        if name.endswith(".csv"):
+            rows = list(csv.DictReader(text.splitlines()))
+            table = io.StringIO()
+            writer = csv.DictWriter(table, rows[0])
+            writer.writeheader()
+            writer.writerows(row | {"verdict": hostile} for row in rows)
+            text = table.getvalue()
+        (run / name).write_text(text, encoding="utf-8")
+    (text, _) = export.files(formula.find(f"{run}#3"), tmp_path / "loss.py").values()
+    tree = ast.parse(text)
+    assert 'raise SystemExit("out") #' in (ast.get_docstring(tree) or "")
+    assert not any(isinstance(node, ast.Raise) and "out" in ast.unparse(node) for node in ast.walk(tree))

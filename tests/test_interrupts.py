@@ -90,10 +90,14 @@ def test_the_second_ends_at_once(tmp_path):
 
 
 def test_the_handler_of_the_caller_comes_back():
-    before = signal.getsignal(signal.SIGINT)
-    with interrupts.listening("farewell"):
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+    """What runs in the background of a shell ignores the signal: so this one sets a handler of its own."""
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interrupts.listening("farewell"):
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 def test_a_thread_and_an_ignored_signal_change_nothing(monkeypatch):

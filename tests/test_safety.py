@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 import evoloss
-from evoloss.export.function import file_text
-from evoloss.expression import Expression
 
 MODULES = sorted(Path(evoloss.__file__).parent.rglob("*.py"))
 RUN_TEXT = {"eval", "exec", "compile", "__import__", "breakpoint"}  # builtins
@@ -15,6 +13,8 @@ NAMES = {"sympify", "parse_expr", "lambdify", "import_module", "run_path"}
 SHELLS = {"os.system", "os.popen"}
 UNPICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml", "code", "codeop", "runpy"}
 LOADERS = {"torch.load": "weights_only=True", "np.load": "", "numpy.load": ""}  # and the option that each needs
+# An export is run before it is written: made of parsed trees and a docstring out of which test_export tries to get.
+EXEMPT = {"parity": ["exec()", "compile()"]}
 UNSAFE = ("shell=True", "allow_pickle=True", "weights_only=False")
 
 
@@ -39,36 +39,9 @@ def forbidden(source):
                     yield ast.unparse(node)
 
 
-# What it runs it has written itself; the words of others are inside a docstring.
-EXEMPT = {"parity": ["exec()", "compile()"]}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_no_module_runs_text_or_unpickles(path):
     assert list(forbidden(path.read_text(encoding="utf-8"))) == EXEMPT.get(path.stem, [])
-
-
-QUOTES = '"' * 3
-WORDS = (
-    f"1{QUOTES} ; import os ; {QUOTES}",
-    f"1\\{QUOTES} ; import os ; {QUOTES}",
-    f"1\\\\{QUOTES} ; import os",
-    f'{QUOTES}"',
-    "\\",
-    '"',
-    '\\"',
-    "\\N{x} \\x \\u",
-    "\x00 \x1b[2J \ud800 \r import os",
-)
-
-
-@pytest.mark.parametrize("words", WORDS, ids=range(len(WORDS)))
-def test_what_a_strangers_run_says_stays_in_the_docstring_of_an_export(words):
-    text = file_text(words, ["import torch"], Expression.parse("-y*log(p)"), 1.0, [])
-    docstring, *others = ast.parse(text).body
-    assert isinstance(docstring, ast.Expr)
-    assert isinstance(docstring.value, ast.Constant)
-    assert [ast.unparse(other).partition(" = ")[0] for other in others] == ["import torch", "FORMULA", "SCALE"]
 
 
 @pytest.mark.parametrize(
