@@ -9,7 +9,7 @@ from evoloss.baselines import BASELINES, Baseline
 from evoloss.config import RunConfig, load_run
 from evoloss.errors import EvolossError, suggest
 from evoloss.expression import Expression
-from evoloss.report import read_table
+from evoloss.report import read_rows, read_table
 from evoloss.syntax import ExpressionError
 
 HALL_OF_FAME = "hall_of_fame.csv"
@@ -66,9 +66,16 @@ def _of_run(text: str) -> Formula:
     if not directory or not re.fullmatch("[0-9]{1,9}", rank):
         raise EvolossError(f"expected RUN#rank, such as runs/fashion-mnist-hybrid-0#1, not `{text}`")
     run = Path(directory).expanduser()
-    rows = {int(row["rank"]): row for row in read_table(run / HALL_OF_FAME)}
-    if int(rank) not in rows:
-        ranks = ", ".join(map(str, rows)) or "no row"
-        raise EvolossError(f"{run / HALL_OF_FAME} has no rank {rank}; it has {ranks}")
-    row = rows[int(rank)]
-    return Formula(Expression.parse(row["expression"]), found=Found(run, load_run(run), row))
+    table = run / HALL_OF_FAME
+    read_rows(table)  # where a number is none, it says so
+    rows = {row["rank"]: row for row in read_table(table, ("rank", "expression", "scale"))}
+    row = rows.get(str(int(rank)))
+    if row is None:
+        raise EvolossError(f"{table} has no rank {rank}; it has {', '.join(rows) or 'no row'}")
+    if not row["scale"]:
+        raise EvolossError(f"{table} has no scale at rank {rank}: expected a table that evoloss wrote")
+    try:
+        expression = Expression.parse(row["expression"])
+    except ExpressionError as error:
+        raise EvolossError(f"{table} has a formula that is none at rank {rank}: {error.problem}") from None
+    return Formula(expression, found=Found(run, load_run(run), row))

@@ -15,7 +15,7 @@ import pytest
 import stubs
 
 from benchmarks.attacks import ATTACKS, HUGE
-from evoloss import comparison, report, run
+from evoloss import comparison, formula, report, run
 from evoloss.archive import Archive
 from evoloss.backend import Backend
 from evoloss.config import RunConfig, validated
@@ -230,6 +230,25 @@ def test_a_damaged_table_is_one_clear_line(fault, tmp_path):
     with pytest.raises(EvolossError, match=message) as caught:
         comparison.found_losses(tmp_path, 5)
     assert str(tmp_path / "hall_of_fame.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("rank", "first"),
+        ("scale", "large"),
+        ("scale", "nan"),
+        ("scale", ""),
+        ("lr", "1e999"),
+        ("expression", "exit(p)"),
+    ],
+)
+def test_a_row_that_someone_edited_is_no_loss(column, text, damaged):
+    table = damaged / "hall_of_fame.csv"
+    rows = report.read_table(table)
+    write_csv(table, tuple(rows[0]), [rows[0] | {column: text}])
+    with pytest.raises(EvolossError, match=r"hall_of_fame\.csv"):
+        formula.find(f"{damaged}#1")
 
 
 def test_no_cell_is_computed_by_a_spreadsheet(tmp_path):

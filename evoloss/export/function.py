@@ -6,6 +6,7 @@ from pathlib import Path
 from evoloss.export.signature import Signature, names_used
 from evoloss.export.source import Dialect, statements, subtrees
 from evoloss.expression import Expression
+from evoloss.tables import plain
 
 
 def function_text(shape: Signature, name: str, dialect: Dialect) -> str:
@@ -112,7 +113,7 @@ def carried(body: str, portable: str) -> str:
 
 def file_text(head: str, imports: list[str], expression: Expression, scale: float, parts: list[str]) -> str:
     """The text of a file: its docstring, its imports, the formula and its scale, and then the parts."""
-    docstring = head.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').rstrip("\n")
+    docstring = plain(head).replace("\\", "\\\\").replace('"""', '\\"\\"\\"').rstrip("\n")
     long = "  # noqa: E501" if len(expression.text) > 107 else ""
     constants = f'FORMULA = "{expression.text}"{long}\nSCALE = {scale!r}'
     return "\n\n\n".join([f'"""{docstring}\n"""\n\n' + "\n".join(imports) + f"\n\n{constants}", *parts]) + "\n"
