@@ -108,11 +108,11 @@ def growth(readings: list[Reading]) -> dict[str, tuple[Reading, Reading]]:
     return found
 
 
-def complaints(readings: list[Reading]) -> list[str]:
+def complaints(readings: list[Reading], bound: float = GROWTH) -> list[str]:
     """What has grown beyond the bounds."""
     found: list[str] = []
     for name, (first, last) in growth(readings).items():
-        if last.memory > first.memory * (1 + GROWTH):
+        if last.memory > first.memory * (1 + bound):
             found.append(f"the memory of the {name} grew from {first.memory:.0f} to {last.memory:.0f} MB")
         if last.files > first.files:
             found.append(f"the open files of the {name} grew from {first.files} to {last.files}")
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluations", type=int, default=5_000)
     parser.add_argument("--workers", type=int, default=1, choices=[0, 1])
+    parser.add_argument("--bound", type=float, default=GROWTH, help="of the memory, as a share")
     parser.add_argument("--out", type=Path, default=Path("leaks.csv"), help="the CSV file")
     options = parser.parse_args()
     readings = measure(options.evaluations, options.workers)
@@ -137,10 +138,11 @@ def main() -> None:
     first, last = next(iter(growth(readings).values()))
     columns = ("process", f"after {first.evaluations:,}", f"after {last.evaluations:,} evaluations", "memory")
     print_table(columns, rows)
-    for line in complaints(readings):
+    found = complaints(readings, options.bound)
+    for line in found:
         print(line)
     write_csv(options.out, asdict(readings[0]), [asdict(reading) for reading in readings])
-    sys.exit(1 if complaints(readings) else 0)
+    sys.exit(1 if found else 0)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def test_what_is_held_fails_as_it_fails():
     assert interrupts._state == interrupts._State()
 
 
+@pytest.mark.timeout(900)
 def test_ctrl_c_once_and_twice_lose_nothing(tmp_path):
     """A search over two Ray workers: once, resumed and twice, resumed; it ends as one that was left alone."""
     command = ["-m", "evoloss", "search", *chaos.SMALL, "--no-playoff", "--json"]
