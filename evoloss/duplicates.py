@@ -60,11 +60,11 @@ def echoes(candidates: Iterable[Candidate]) -> dict[str, str]:
 
     The other is a hand-written loss if there is one, else the smallest formula. Hand-written losses are never echoes.
     """
+    # A long search has some dozens of several seeds among 100,000: those alone are sorted.
+    seeded = [c for c in candidates if len(c.scores) >= ECHO_SEEDS and c.fitness is not None]
     originals: dict[tuple[float, ...], Candidate] = {}
     found: dict[str, str] = {}
-    for candidate in sorted(candidates, key=lambda c: (not c.name, c.complexity, c.key)):
-        if candidate.fitness is None or len(candidate.scores) < ECHO_SEEDS:
-            continue
+    for candidate in sorted(seeded, key=lambda c: (not c.name, c.complexity, c.key)):
         scores = (candidate.rung, *(candidate.scores[seed] for seed in range(ECHO_SEEDS)))
         original = originals.setdefault(scores, candidate)
         if original is not candidate and not candidate.name:

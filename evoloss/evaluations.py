@@ -22,9 +22,9 @@ CREATE TABLE IF NOT EXISTS evaluations (
 );
 """
 # A table of its own, which a file of this format may lack and another evoloss may pass over: no new format.
-_ADDED = "TABLE IF NOT EXISTS calibration (key TEXT, protocol TEXT, seed INTEGER, test_ece REAL, " + (
-    "PRIMARY KEY (key, protocol, seed))"
-)
+_ADDED = """TABLE IF NOT EXISTS calibration (
+    key TEXT, protocol TEXT, seed INTEGER, test_ece REAL, PRIMARY KEY (key, protocol, seed)
+)"""
 
 _FIND = (
     "SELECT status, detail, score, test_score, scale, negate, fingerprint, seconds, test_ece "

@@ -171,7 +171,7 @@ class Search:
 
     def _drop_echoes(self) -> None:
         """Who only repeats another loss neither breeds nor stands in the hall of fame: one formula would fill both."""
-        for key, original in echoes(self.census.living()).items():
+        for key, original in echoes(self.census.candidates.values()).items():
             self.census.echo(key, original)
         self.population = [tree for tree in self.population if self._candidate(tree).fitness is not None]
 
