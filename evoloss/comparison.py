@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -178,12 +177,6 @@ def changed(
         moved = with_optimizer(validated(Rung, base, "the options"), name)
         rungs[name] = moved.model_copy(update={"rates": tuple(rates[name])}) if name in rates else moved
     return rungs
-
-
-def default_directory(dataset: str) -> Path:
-    """`runs/<date>-compare-<dataset>`."""
-    name = Path(dataset.partition(":")[2]).name or dataset
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-compare-{name}"
 
 
 def create(path: Path, config: Comparison) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,6 +75,12 @@ def is_in_use(directory: Path) -> bool:
     except OSError:  # no lock was ever made, or the file system has none
         return False
     return False
+
+
+def dated(*names: str) -> Path:
+    """`runs/<date>-<names>`, where nobody says where; of data in a folder the folder's name."""
+    short = [Path(name.partition(":")[2]).name or name for name in names]
+    return Path("runs") / "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *short])
 
 
 def check_version(directory: Path, made_by: str) -> None:

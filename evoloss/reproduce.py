@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def datasets_for(recipe: Recipe, data_dir: str | None = None) -> tuple[str, ...]
 
 def default_directory(name: str) -> Path:
     """`runs/<date>-reproduce-<name>`."""
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-reproduce-{Path(name).stem}"
+    return folder.dated("reproduce", Path(name).stem)
 
 
 def open_data(plan: Plan) -> list[Dataset]:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from evoloss import contest, data, directory, playoff, report, tokens
@@ -33,9 +32,7 @@ class Outcome:
 
 def default_directory(config: RunConfig) -> Path:
     """`runs/<date>-<dataset>-<space>-<seed>`."""
-    dataset = Path(config.dataset.partition(":")[2]).name or config.dataset
-    space = Path(config.space_name).stem
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{dataset}-{space}-{config.seed}"
+    return directory.dated(config.dataset, Path(config.space_name).stem, str(config.seed))
 
 
 def check(config: RunConfig) -> None:

@@ -16,7 +16,6 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,12 +104,6 @@ class Outcome:
     def smallest(self) -> Finalist | None:
         """The smallest formula that is tied with the loss."""
         return next((f for f in reversed(self.finalists) if f.verdict == "tied"), None)
-
-
-def default_directory(dataset: str) -> Path:
-    """`runs/<date>-simplify-<dataset>`."""
-    name = Path(dataset.partition(":")[2]).name or dataset
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-simplify-{name}"
 
 
 def create(path: Path, config: Simplification) -> None:

@@ -7,7 +7,6 @@ seeds. Only the train role is spoiled: select, which chooses the rate, and test 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,12 +128,6 @@ def _shared_out(rung: Rung, share: float, available: int, classes: int) -> Rung:
     steps = rung.epochs * -(-rung.samples // rung.batch_size)
     epochs = -(-steps // -(-samples // rung.batch_size))
     return rung.model_copy(update={"samples": samples, "epochs": epochs})
-
-
-def default_directory(dataset: str) -> Path:
-    """`runs/<date>-stress-<dataset>`."""
-    name = Path(dataset.partition(":")[2]).name or dataset
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-stress-{name}"
 
 
 def create(path: Path, config: Stress) -> None:

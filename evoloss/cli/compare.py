@@ -86,7 +86,7 @@ def compare(
     """Compare losses on the test split: equal sweeps of the learning rate, equal fresh seeds, corrected verdicts."""
     from evoloss import comparison, data
     from evoloss.config import load_run, load_space
-    from evoloss.directory import record_look
+    from evoloss.directory import dated, record_look
     from evoloss.records import DataSpec
 
     searched = load_run(run) if run else None
@@ -105,7 +105,7 @@ def compare(
     rungs = comparison.rungs_of(grammar, proxy, changes, read_optimizers(optimizer), read_rates(lr))
     config = comparison.configured(spec, loaded, proxy, wanted, rungs, seeds, read_device(device, gpus_per_worker))
     backend = read_backend(workers, address, cache, gpus_per_worker)
-    path = out or comparison.default_directory(spec.name)
+    path = out or dated("compare", spec.name)
     comparison.create(path, config)
     if run:
         record_look(run, spec.name, len(config.losses))

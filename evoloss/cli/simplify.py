@@ -68,7 +68,7 @@ def simplify(
     """Leave out what a formula does not need: the smallest one that is statistically tied with it, by a margin."""
     from evoloss import comparison, data, simplify
     from evoloss.config import load_space, validated
-    from evoloss.directory import record_look
+    from evoloss.directory import dated, record_look
     from evoloss.formula import find
     from evoloss.records import DataSpec
 
@@ -91,7 +91,7 @@ def simplify(
     values = {"expression": text, "margin": margin, "scouts": scouts, "base": meeting}
     config = validated(simplify.Simplification, values, "the options")
     backend = read_backend(workers, address, cache, gpus_per_worker)
-    path = out or simplify.default_directory(spec.name)
+    path = out or dated("simplify", spec.name)
     simplify.create(path, config)
     if found:
         record_look(found.run, spec.name, simplify.FINALISTS + 2)

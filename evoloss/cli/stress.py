@@ -60,7 +60,7 @@ def stress(
     """Train losses under wrong labels, rare classes and few samples: accuracy and calibration on the test split."""
     from evoloss import comparison, data, stress
     from evoloss.config import load_space
-    from evoloss.directory import record_look
+    from evoloss.directory import dated, record_look
     from evoloss.formula import find
     from evoloss.records import DataSpec
 
@@ -81,7 +81,7 @@ def stress(
     names = stress.chosen(conditions)
     config = stress.configured(spec, loaded, proxy, wanted, rung, names, seeds, read_device(device, gpus_per_worker))
     backend = read_backend(workers, address, cache, gpus_per_worker)
-    path = out or stress.default_directory(spec.name)
+    path = out or dated("stress", spec.name)
     stress.create(path, config)
     for run in {formula.found.run for formula in formulas if formula.found}:
         record_look(run, spec.name, len(config.losses))
