@@ -192,8 +192,7 @@ def load(path: Path) -> Comparison:
 def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = HERE) -> dict[str, list[Judgement]]:
     """Train what is left to train, write the tables, and return the judgements by regime."""
     config = load(path)
-    directory.check_version(path, config.version)
-    directory.check_archive(path, "comparison.csv")
+    directory.check_resumable(path, config.version, "comparison.csv")
     with directory.in_use(path):
         standings = held(path, config.contests(), config.device, tick, backend)
         regimes = dict.fromkeys(standing.regime for standing in standings)

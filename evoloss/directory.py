@@ -46,18 +46,6 @@ def create(directory: Path, settings: str, text: str, device: str, resumable: bo
         raise EvolossError(f"cannot make the directory {directory}: {error.strerror or error}") from None
 
 
-def check_archive(directory: Path, table: str) -> None:
-    """Raise `EvolossError` where a table is there and the archive that it was made from is not.
-
-    To carry on would be to begin anew, and to overwrite it: archives are not in version control, tables often are.
-    """
-    archive = directory / "archive.sqlite"
-    if (directory / table).exists() and not (archive.exists() and (archive.is_dir() or archive.stat().st_size)):
-        raise EvolossError(
-            f"{archive} is gone, of which {table} was made: restore it, or begin anew with another --out"
-        )
-
-
 @contextlib.contextmanager
 def in_use(directory: Path) -> Iterator[None]:
     """While one process works on it: locked, logged, and a full disk or a damaged archive told in one line."""
@@ -89,6 +77,20 @@ def check_version(directory: Path, made_by: str) -> None:
         raise EvolossError(
             f"{directory} was made by evoloss {made_by}, this is {version('evoloss')}: "
             f"results would not be comparable; install that version to continue it"
+        )
+
+
+def check_resumable(directory: Path, made_by: str, table: str) -> None:
+    """Raise `EvolossError` of another version, or where `table` is there and the archive that it was made from is not.
+
+    To carry on without it would be to begin anew, and to overwrite the table: archives are not in version control,
+    tables often are.
+    """
+    check_version(directory, made_by)
+    archive = directory / "archive.sqlite"
+    if (directory / table).exists() and not (archive.exists() and (archive.is_dir() or archive.stat().st_size)):
+        raise EvolossError(
+            f"{archive} is gone, of which {table} was made: restore it, or begin anew with another --out"
         )
 
 

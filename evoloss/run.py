@@ -70,8 +70,7 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
     The search is on a pool of its own, or on one that is open and has its data.
     """
     config = load_run(path)
-    directory.check_version(path, config.version)
-    directory.check_archive(path, "hall_of_fame.csv")
+    directory.check_resumable(path, config.version, "hall_of_fame.csv")
     searching = _own_pool(path, config, backend) if pool is None else contextlib.nullcontext(pool)
     with (
         directory.in_use(path),

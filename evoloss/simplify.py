@@ -119,7 +119,7 @@ def load(path: Path) -> Simplification:
 def carry_on(path: Path, told: Callable[[str], None], backend: Backend = HERE) -> Outcome:
     """Do what is left to do, write the tables, and return what came out. `told` hears of each round."""
     config = load(path)
-    directory.check_version(path, config.base.version)
+    directory.check_resumable(path, config.base.version, "scouts.csv")
     spec = config.base.data()
     with directory.in_use(path):
         with closing(Archive(path / "archive.sqlite", spec)) as archive, ExitStack() as stack:

@@ -143,7 +143,7 @@ def load(path: Path) -> Stress:
 def carry_on(path: Path, tick: Callable[[Evaluation], None], backend: Backend = HERE) -> dict[str, list[Stressed]]:
     """Train what is left to train, write tables and picture, and return what came out by condition."""
     config = load(path)
-    directory.check_version(path, config.version)
+    directory.check_resumable(path, config.version, "stress.csv")
     with directory.in_use(path):
         standings = comparison.held(path, config.contests(), config.device, tick, backend)
         stressed = judged({name: [s for s in standings if s.regime == name] for name in config.rungs})

@@ -88,6 +88,15 @@ def test_what_is_not_needed_goes_and_what_is_needed_stays(simplified, tmp_path):
     assert (rows["test_n"] == 4).all()
 
 
+def test_tables_without_their_archive_are_not_overwritten(simplified, tmp_path):
+    simplified()
+    (tmp_path / "s" / "archive.sqlite").unlink()
+    scouts = (tmp_path / "s" / "scouts.csv").read_bytes()
+    with pytest.raises(EvolossError, match=r"archive\.sqlite is gone, of which scouts\.csv was made"):
+        simplified()
+    assert (tmp_path / "s" / "scouts.csv").read_bytes() == scouts
+
+
 def test_scouts_never_see_the_test_split_and_the_confirmation_has_seeds_of_its_own(simplified):
     _, pools, _ = simplified()
     assert pools.roles == [{"train", "select"}, {"train", "select", "test"}]

@@ -159,3 +159,11 @@ def test_an_interrupted_stress_test_ends_as_one_that_was_not(tmp_path, digits, m
     assert scores["test_ece"].mean() == pytest.approx(rows["ece"].mean(), abs=1e-5)
     assert (tmp_path / "whole" / "stress.png").stat().st_size > 10_000
     assert BASELINES.keys() >= set(rows["name"].dropna())
+
+
+def test_tables_without_their_archive_are_not_overwritten(tmp_path, digits):
+    stress.create(tmp_path / "s", configured(digits))
+    (tmp_path / "s" / "stress.csv").write_text("precious")
+    with pytest.raises(EvolossError, match=r"archive\.sqlite is gone, of which stress\.csv was made"):
+        stress.carry_on(tmp_path / "s", lambda _: None)
+    assert (tmp_path / "s" / "stress.csv").read_text() == "precious"
