@@ -11,17 +11,19 @@ initial weights, no draw of samples, no order of batches. Intervals are of a boo
 
 Prints a table and writes `scores.csv` (every training), `correlations.csv` and `fidelity.png` into `--out`. An archive
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
-only what they add. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can
-reach. All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 4 core-hours on CIFAR-10.
+only what they add. Where the archive is gone, `scores.csv` is read in its place. With `--long-seeds 2` the long
+training is also compared with itself, which bounds what any rung can reach. All losses take some 50 core-minutes an
+optimizer on Fashion-MNIST, and 4 core-hours on CIFAR-10.
 """
 
 import argparse
 import csv
 import itertools
+import math
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -40,7 +42,7 @@ from evoloss.evaluate import Workbenches, prepare
 from evoloss.evaluate import evaluate as run
 from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.expression import Expression
-from evoloss.records import Budget, DataSpec, Evaluation, Job, derive_seed
+from evoloss.records import Budget, DataSpec, Evaluation, Job, Status, derive_seed
 from evoloss.regimes import OPTIMIZERS, with_optimizer
 from evoloss.workers import Pool, open_pool
 
@@ -81,6 +83,7 @@ class Trained:
 
 
 Results = dict[Budget, Trained]
+Plan = list[tuple[Rung, list[int]]]  # the rungs under an optimizer, each with its seeds
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,26 @@ def trained(proxy: str, losses: Sequence[Entry], rung: Rung, seeds: Sequence[int
 def _job(proxy: str, entry: Entry, budget: Budget, seed: int) -> Job:
     key, text = entry.expression.key, entry.expression.text
     return Job("train", key, text, proxy, seed, budget, entry.scale, time_limit=budget.time_limit)
+
+
+def recalled(path: Path, proxy: str, losses: Sequence[Entry], plan: Plan) -> Iterator[Evaluation]:
+    """The trainings of a plan that a `scores.csv` has; nan is one that failed."""
+    jobs = {
+        (entry.expression.text, b.optimizer, b.samples, b.epochs, b.learning_rate, number): _job(proxy, entry, b, seed)
+        for rung, seeds in plan
+        for b in rung.budgets()
+        for number, seed in enumerate(seeds)
+        for entry in losses
+    }
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            numbers = (int(row["samples"]), int(row["epochs"]), float(row["rate"]), int(row["seed"]))
+            if job := jobs.get((row["expression"], row["optimizer"], *numbers)):
+                score, seconds = float(row["select_acc"]), float(row["seconds"])
+                failed = math.isnan(score)
+                yield Evaluation(
+                    job, Status.DIVERGED if failed else Status.OK, score=None if failed else score, seconds=seconds
+                )
 
 
 def seeds_of(series: str, count: int) -> list[int]:
@@ -297,6 +320,7 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or Path(f"fidelity-{options.dataset}")
     out.mkdir(parents=True, exist_ok=True)
+    scores = out / "scores.csv"
     study, spec = STUDIES[options.dataset], DataSpec(options.dataset)
     dataset = data.load(spec)
     with closing(Archive(out / "archive.sqlite", spec)) as archive, ExitStack() as stack:
@@ -305,8 +329,12 @@ def main() -> None:
         losses = entries(study.proxy, options.losses, evaluate)
         results: dict[str, Results] = {}
         costs: dict[str, Cost] = {}
-        for optimizer in options.optimizer:
-            results[optimizer] = _measured(study, losses, optimizer, options.seeds, options.long_seeds, evaluate)
+        plans = {name: plan_of(study, name, options.seeds, options.long_seeds) for name in options.optimizer}
+        if scores.exists():
+            for plan in plans.values():
+                archive.add(recalled(scores, study.proxy, losses, plan))
+        for optimizer, plan in plans.items():
+            results[optimizer] = _measured(study.proxy, losses, plan, evaluate)
             costs[optimizer] = clocked(study, optimizer, prepare({None: dataset}))
             lines = predictions(study, results, costs, options.seeds)
             fidelity_report.write(out, losses, results, lines)
@@ -317,16 +345,18 @@ def main() -> None:
     fidelity_report.show(lines)
 
 
-def _measured(
-    study: Study, losses: Sequence[Entry], optimizer: str, short: int, long: int, evaluate: Evaluate
-) -> Results:
-    """All trainings under one optimizer, the cheap ones first."""
-    results: Results = {}
+def plan_of(study: Study, optimizer: str, short: int, long: int) -> Plan:
+    """The rungs under an optimizer, each with its seeds, the cheap ones first."""
     plan = [(rung, seeds_of("rung", short)) for rung in study.rungs] + [(study.long, seeds_of("long", long))]
-    for rung, numbers in plan:
-        rung = with_optimizer(rung, optimizer)
-        say(f"{optimizer}, {Reading(rung, len(numbers)).title}: {len(losses)} losses")
-        results |= trained(study.proxy, losses, rung, numbers, evaluate)
+    return [(with_optimizer(rung, optimizer), seeds) for rung, seeds in plan]
+
+
+def _measured(proxy: str, losses: Sequence[Entry], plan: Plan, evaluate: Evaluate) -> Results:
+    """All trainings under one optimizer."""
+    results: Results = {}
+    for rung, seeds in plan:
+        say(f"{rung.optimizer}, {Reading(rung, len(seeds)).title}: {len(losses)} losses")
+        results |= trained(proxy, losses, rung, seeds, evaluate)
     return results
 
 
@@ -354,7 +384,7 @@ STUDIES = {
             Rung(samples=1_000, epochs=1, rates=(3e-3,)),
             Rung(samples=2_500, epochs=1, rates=(3e-3,)),
             Rung(samples=5_000, epochs=1, rates=(3e-3,)),
-            Rung(samples=5_000, epochs=2, rates=(3e-3,)),
+            Rung(samples=5_000, epochs=2, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2)),
             Rung(samples=10_000, epochs=1, rates=(3e-3,)),
             Rung(samples=10_000, epochs=2, rates=(3e-3,)),
             Rung(samples=10_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2)),

@@ -26,6 +26,14 @@ NEAR = 1.08  # ratio of costs below which two names would overlap
 
 def write(out: Path, losses: "Sequence[Entry]", results: "dict[str, Results]", lines: "Sequence[Prediction]") -> None:
     """Both CSV files and the picture."""
+    write_scores(out, losses, results)
+    correlations = [_flat(line) for line in lines]
+    write_csv(out / "correlations.csv", correlations[0], correlations)
+    draw(out / "fidelity.png", lines)
+
+
+def write_scores(out: Path, losses: "Sequence[Entry]", results: "dict[str, Results]") -> None:
+    """Every training, a row each."""
     scores = [
         {"loss": e.name, "family": family(e.expression.variables), "optimizer": b.optimizer, "samples": b.samples}
         | {"epochs": b.epochs, "rate": b.learning_rate, "seed": seed, "select_acc": t.accuracy[seed, place]}
@@ -36,9 +44,6 @@ def write(out: Path, losses: "Sequence[Entry]", results: "dict[str, Results]", l
         for place, e in enumerate(losses)
     ]
     write_csv(out / "scores.csv", scores[0], scores)
-    correlations = [_flat(line) for line in lines]
-    write_csv(out / "correlations.csv", correlations[0], correlations)
-    draw(out / "fidelity.png", lines)
 
 
 def _flat(line: "Prediction") -> dict[str, Any]:

@@ -11,17 +11,21 @@ from dataclasses import replace
 from evoloss.records import Batch, Job
 
 LARGEST = 8  # jobs: from 8 on, a stacked training gains less from another member than an idle core loses
+WORTH_HALVING = 4  # jobs: with fewer, two halves cost more than a second core gains
 STACKED = ("mlp",)  # proxies that train as one stacked model
 
 
 def batched(jobs: Iterable[Job]) -> Iterator[Batch]:
-    """The jobs in batches of at most 8, all of one kind, as even in size as can be."""
+    """The jobs in batches of at most 8, all of one kind, as even in size as can be.
+
+    An even number of them, unless there is but a handful of jobs: no machine of today has a single core, and a rung of
+    8 jobs in one batch would leave all cores but one idle.
+    """
     kinds: dict[Job | None, list[Job]] = {}
     for job in dict.fromkeys(jobs):
         kinds.setdefault(_kind(job), []).append(job)
     for kind, group in kinds.items():
-        count = len(group) if kind is None else -(-len(group) // LARGEST)
-        yield from _parts(group, count)
+        yield from _parts(group, len(group) if kind is None else _count(len(group)))
 
 
 def _kind(job: Job) -> Job | None:
@@ -30,6 +34,10 @@ def _kind(job: Job) -> Job | None:
         return None
     budget = job.budget and replace(job.budget, learning_rate=0.0)
     return replace(job, key="", expression="", scale=1.0, budget=budget)
+
+
+def _count(jobs: int) -> int:
+    return 1 if jobs < WORTH_HALVING else 2 * -(-jobs // (2 * LARGEST))
 
 
 def _parts(jobs: list[Job], count: int) -> Iterator[Batch]:

@@ -60,10 +60,13 @@ def train_stack(
     The weights are those of separate trainings to 1e-4 after 100 steps, the results in the order of the members. The
     time limit is for all of them together. `budget.learning_rate` is not used.
     """
+    order = sorted(range(len(members)), key=lambda place: members[place].learning_rate)  # an optimizer a rate
+    ordered = [members[place] for place in order]
     with torch.no_grad():
         network = Layers(model, len(members))
-        failed = fit(network, members, samples, budget, seed)
-        return _results(network, members, failed, samples, scored, _steps(budget))
+        failed = fit(network, ordered, samples, budget, seed)
+        results = _results(network, ordered, failed, samples, scored, _steps(budget))
+    return [result for _, result in sorted(zip(order, results, strict=True), key=lambda pair: pair[0])]
 
 
 def fit(

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import fidelity
+from benchmarks import fidelity, fidelity_report
 from benchmarks.fidelity import FAILED, STUDIES, Cost, Reading, Trained
 from evoloss.baselines import BASELINES, family
 from evoloss.config import Rung
 from evoloss.duplicates import Fingerprints
 from evoloss.expression import Expression
+from evoloss.records import Evaluation, Status, derive_seed
 from evoloss.regimes import with_optimizer
 from evoloss.screen import screen
 
@@ -52,6 +53,31 @@ def test_the_top_of_the_long_training_is_looked_for_in_the_best_third():
     assert fidelity.kept(np.roll(target, 8), target) == 2
 
 
+def test_a_table_of_scores_stands_for_a_lost_archive(tmp_path):
+    losses = [
+        fidelity.Entry("ce", Expression.parse("-y*log(p)"), 1.0),
+        fidelity.Entry("mae", Expression.parse("-y*p"), 2.0),
+    ]
+    plan = fidelity.plan_of(STUDIES["fashion-mnist"], "sgd", 2, 1)
+    trainings = {rung: fidelity.trained("mlp", losses, rung, seeds, _trained) for rung, seeds in plan}
+    results = {budget: table for tables in trainings.values() for budget, table in tables.items()}
+    fidelity_report.write_scores(tmp_path, losses, {"sgd": results})
+    found = {e.job: e for e in fidelity.recalled(tmp_path / "scores.csv", "mlp", losses, plan)}
+    assert found == _trained(found)
+    assert len(found) == 2 * sum(len(seeds) * len(rung.budgets()) for rung, seeds in plan)
+
+
+def _trained(jobs):
+    """Simulated; every third training fails."""
+    fates = {job: derive_seed(job.key, job.seed, job.budget) % 9999 for job in jobs}
+    return {
+        job: Evaluation(job, Status.OK, score=fate / 9999, seconds=0.5)
+        if fate % 3
+        else Evaluation(job, Status.DIVERGED, seconds=0.5)
+        for job, fate in fates.items()
+    }
+
+
 def test_a_perfect_reading_agrees_perfectly():
     target = np.random.default_rng(0).permutation(30) / 30
     *estimates, kept = fidelity.agreement([target**3, 2 * target], target)
@@ -67,7 +93,8 @@ def test_the_long_training_is_fifteen_times_the_last_rung_and_the_rungs_grow(nam
     assert examples == sorted(examples)
     for optimizer in ("adam", "sgd"):
         readings = fidelity.readings(study, optimizer, 3)
-        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + 1)
+        sweeps = sum(len(rung.rates) > 1 for rung in study.rungs)
+        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + sweeps)
         trained = {budget for rung in study.rungs for budget in with_optimizer(rung, optimizer).budgets()}
         assert {budget for reading in readings for budget in reading.rung.budgets()} == trained
 
