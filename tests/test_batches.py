@@ -30,8 +30,10 @@ def test_every_job_is_in_one_batch_of_its_kind(jobs):
         }
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (8, [8]), (9, [5, 4]), (17, [6, 6, 5])])
-def test_batches_are_even_and_rates_share_one(count, sizes):
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [1]), (3, [3]), (4, [2, 2]), (8, [4, 4]), (9, [5, 4]), (17, [5, 4, 4, 4])]
+)
+def test_batches_are_even_in_number_and_size_and_rates_share_one(count, sizes):
     jobs = [Job("train", f"k{n}", "", "mlp", 0, BUDGETS[n % 2]) for n in range(count)]
     assert [len(batch) for batch in batched(jobs)] == sizes
     assert [job for batch in batched(jobs) for job in batch] == jobs
