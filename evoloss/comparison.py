@@ -154,8 +154,8 @@ def rungs_of(
     optimizers: list[str],
     rates: dict[str, list[float]],
 ) -> dict[str, Rung]:
-    """A rung for each optimizer: the sweep of the space's last rung with what is not None changed."""
-    return changed(sweep_of(space.rungs_for(proxy)), changes, optimizers, rates)
+    """A rung for each optimizer: the sweep of the space's last rung, on whole images, with what is not None changed."""
+    return changed(sweep_of(space.rungs_for(proxy)).model_copy(update={"pooled": 1}), changes, optimizers, rates)
 
 
 def changed(

@@ -34,8 +34,8 @@ class Rung(Settings):
     """One step of successive halving: who trains, for how long, at which learning rates.
 
     `keep` is the share of the candidates of the rung below that train here. `scored` is how many select images the
-    score is taken on (all, where it is not given). Rungs of the same samples and epochs are one budget at further
-    rates: a candidate's score is its best rate.
+    score is taken on (all, where it is not given). Images are averaged over squares of `pooled` pixels. Rungs of the
+    same extent are one budget at further rates: a candidate's score is its best rate.
     """
 
     samples: Count
@@ -46,8 +46,15 @@ class Rung(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 128
     flips: bool = False
     shifts: bool = False
+    pooled: Annotated[int, Field(ge=1, le=8)] = 1
     scored: Count | None = None
     time_limit: Annotated[float, Field(gt=0)] = 600.0
+
+    @property
+    def extent(self) -> str:
+        """How long a training is and on what, in words."""
+        pooled = f", images pooled {self.pooled}x{self.pooled}" if self.pooled > 1 else ""
+        return f"{self.samples:,} samples x {self.epochs} epoch{'s' * (self.epochs != 1)}{pooled}"
 
     def budgets(self) -> list[Budget]:
         """One budget a learning rate."""

@@ -44,13 +44,15 @@ class Workbench:
         deviation = images.std((0, 2, 3), keepdim=True)
         return images.mean((0, 2, 3), keepdim=True), deviation.clamp_min(1e-3)
 
-    def samples(self, role: Role, count: int | None = None, seed: int = 0) -> train.Samples:
-        """A role's normalized samples: all, or `count` of them drawn with `seed`."""
-        return _samples(self, role, count, seed)
+    def samples(self, role: Role, count: int | None = None, seed: int = 0, pooled: int = 1) -> train.Samples:
+        """A role's normalized samples: all, or `count` of them drawn with `seed`; averaged over squares of pixels."""
+        return _samples(self, role, count, seed, pooled)
 
-    def proxy(self, name: str, seed: int) -> Proxy:
-        """A new proxy for this data set."""
-        return build(name, self.dataset.shape, self.dataset.num_classes, seed, EMBEDDING_DIM).to(self.device)
+    def proxy(self, name: str, seed: int, pooled: int = 1) -> Proxy:
+        """A new proxy for this data set, its images averaged over squares of so many pixels."""
+        channels, height, width = self.dataset.shape
+        shape = (channels, height // pooled, width // pooled)
+        return build(name, shape, self.dataset.num_classes, seed, EMBEDDING_DIM).to(self.device)
 
     def loss(self, expression: Expression, seed: int, scale: float = 1.0) -> Loss:
         """A formula for this data set and the embeddings of its proxies, its centers drawn from `seed`."""
@@ -75,8 +77,8 @@ class Workbench:
 Workbenches = dict[DataSpec | None, Workbench]  # None: the data of the run
 
 
-@functools.lru_cache(maxsize=6)  # all candidates of a rung train on the same samples
-def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> train.Samples:
+@functools.lru_cache(maxsize=16)  # all candidates of a rung train on the same samples; a generation has some ten kinds
+def _samples(workbench: Workbench, role: Role, count: int | None, seed: int, pooled: int) -> train.Samples:
     split = workbench.dataset.splits[role]
     drawn = np.arange(len(split.labels))
     if count is not None and count < len(drawn):
@@ -86,6 +88,8 @@ def _samples(workbench: Workbench, role: Role, count: int | None, seed: int) -> 
     normalized = ((images.float() / 255 - mean) / deviation).to(workbench.device)
     if normalized.shape[1] > 1:  # channels last is 25 to 40 % faster for convolutions, and the same for the MLP
         normalized = normalized.contiguous(memory_format=torch.channels_last)
+    if pooled > 1:
+        normalized = nn.functional.avg_pool2d(normalized, pooled)
     return train.Samples(normalized, labels.to(workbench.device))
 
 
@@ -217,15 +221,17 @@ def _member(job: Job, workbench: Workbench) -> Member:
 
 
 def _model(job: Job, workbench: Workbench) -> Proxy:
-    return workbench.proxy(job.proxy, derive_seed(job.seed, "weights"))
+    assert job.budget is not None
+    return workbench.proxy(job.proxy, derive_seed(job.seed, "weights"), job.budget.pooled)
 
 
 def _data(job: Job, workbench: Workbench) -> tuple[train.Samples, dict[Role, train.Samples], Budget]:
     """What a job trains on, what it is scored on, and its budget."""
     assert job.budget is not None
-    samples = workbench.samples("train", job.budget.samples, derive_seed(job.seed, "samples"))
+    pooled = job.budget.pooled
+    samples = workbench.samples("train", job.budget.samples, derive_seed(job.seed, "samples"), pooled)
     counts = {"select": job.budget.scored}
-    scored = {role: workbench.samples(role, counts.get(role), ROLE_SEED) for role in job.roles}
+    scored = {role: workbench.samples(role, counts.get(role), ROLE_SEED, pooled) for role in job.roles}
     return samples, scored, job.budget
 
 

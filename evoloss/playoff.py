@@ -140,7 +140,7 @@ def sweep_of(rungs: Sequence[Rung], rung: int = -1) -> Rung:
     Rungs of the same budget at further rates are one sweep.
     """
     last = rungs[-1]
-    rates = {rate for r in rungs if (r.samples, r.epochs) == (last.samples, last.epochs) for rate in r.rates}
+    rates = {rate for r in rungs if r.extent == last.extent for rate in r.rates}
     return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 
@@ -162,6 +162,9 @@ def _other_proxy(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
 
 
 def _other_data(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
+    """Another data set; for a search on pooled images, its own at full size, which is what its losses are for."""
+    if homes[0].rung.pooled > 1:
+        return replace(homes[0], rung=homes[0].rung.model_copy(update={"pooled": 1}))
     at_hand = {row.name for row in data.status(config.data_dir) if row.where} - {home.data.name for home in homes}
     other = next((name for name in OTHER_DATA if name in at_hand), None)
     return None if other is None else replace(homes[0], data=replace(homes[0].data, name=other))

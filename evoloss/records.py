@@ -54,6 +54,7 @@ class Budget:
 
     The number of steps is `epochs * ceil(samples / batch_size)`: a smaller train role is passed over more often, so
     that a rung costs the same on every data set. `scored` is how many select images the score is taken on; None: all.
+    Images are averaged over squares of `pooled` pixels: 2 makes 16x16 of 32x32.
     """
 
     samples: int
@@ -63,6 +64,7 @@ class Budget:
     batch_size: int = 128
     flips: bool = False
     shifts: bool = False
+    pooled: int = 1
     scored: int | None = None
     time_limit: float = 600.0
 

@@ -13,7 +13,7 @@ def test_a_torchvision_network_stands_in_for_a_proxy(run_cli):
     assert err.startswith("evoloss: after 2 steps the batch norms of `shufflenet_v2_x0_5` still hold 81% of")
     protocol, header, *rows = out.splitlines()
     assert protocol == (
-        "digits, shufflenet_v2_x0_5, 64 samples x 1 epochs, adam at 0.003, 2 fresh seeds, images of 32 x 32, bfloat16"
+        "digits, shufflenet_v2_x0_5, 64 samples x 1 epoch, adam at 0.003, 2 fresh seeds, images of 32 x 32, bfloat16"
     )
     assert header.startswith("loss ")
     assert "test accuracy" in header
@@ -32,7 +32,7 @@ def test_a_loss_per_pixel_beside_cross_entropy(run_cli, tmp_path):
     )
     answer = json.loads(out)
     assert answer["score"] == "mean IoU"
-    assert "lraspp_mobilenet_v3_large, 6 samples x 1 epochs" in answer["protocol"]
+    assert "lraspp_mobilenet_v3_large, 6 samples x 1 epoch" in answer["protocol"]
     scores = [score for row in answer["standings"] for score in row["standing"]["test"]]
     assert len(scores) == 4
     assert all(0 <= score <= 1 for score in scores)
@@ -80,4 +80,4 @@ def test_a_space_may_have_a_sweep_for_a_network(run_cli, tmp_path):
     arguments = ("--expr", "-y*log(p)", "--model", "shufflenet_v2_x0_5", "--space", path, "--seeds", "2", "--json")
     code, out, _ = run_cli("evaluate", *arguments)
     assert code == 0
-    assert "64 samples x 1 epochs, adam at 0.004, 2 fresh seeds" in json.loads(out)["protocol"]
+    assert "64 samples x 1 epoch, adam at 0.004, 2 fresh seeds" in json.loads(out)["protocol"]

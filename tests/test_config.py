@@ -104,6 +104,17 @@ def test_budgets_of_a_rung():
     }
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "5,000 samples x 2 epochs"),
+        ({"epochs": 1, "pooled": 2, "keep": 0.5, "rates": (0.1,)}, "5,000 samples x 1 epoch, images pooled 2x2"),
+    ],
+)
+def test_the_extent_of_a_rung_is_what_makes_trainings_comparable(changes, words):
+    assert Rung(**{"samples": 5000, "epochs": 2, "rates": (1e-3,)} | changes).extent == words
+
+
 def test_the_operators_of_evolution_are_those_of_the_trees():
     evolution = Evolution()
     assert set(evolution.crossover) == set(CROSSOVERS)

@@ -50,6 +50,23 @@ def two_digits(digits):
     return prepare(dataclasses.replace(digits, classes=digits.classes[:2], splits=splits))
 
 
+@pytest.mark.parametrize("proxy", ["mlp", "inception"])
+def test_a_rung_may_see_images_pooled(workbench, proxy):
+    budget = dataclasses.replace(SHORT, samples=256, batch_size=64, pooled=2)
+    answer = evaluate(job("-y*log(p)", proxy=proxy, budget=budget), workbench)
+    assert answer.status is Status.OK, answer.detail
+    whole = evaluate(job("-y*log(p)", proxy=proxy, budget=dataclasses.replace(budget, pooled=1)), workbench)
+    assert answer.score != whole.score
+
+
+def test_pooled_samples_are_means_of_squares(workbench):
+    bench = workbench[None]
+    whole, pooled = bench.samples("train", 50, 1), bench.samples("train", 50, 1, pooled=2)
+    assert torch.equal(whole.labels, pooled.labels)
+    squares = whole.images.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    torch.testing.assert_close(pooled.images, squares.mean((3, 5)))
+
+
 SLOW = {"mae": 0.8}  # .88 measured: its gradient vanishes where the right class is improbable (Zhang & Sabuncu 2018)
 
 

@@ -73,6 +73,14 @@ def test_each_regime_changes_one_thing(regimes):
             assert [c.name for c in contest.contenders][-1] == "ce"
 
 
+def test_a_search_on_pooled_images_is_tried_at_full_size(regimes):
+    made = regimes(dataset="cifar10", proxy="inception")
+    home, away = made["search"], made["data"]
+    assert home.rung.pooled > 1
+    assert away == replace(home, regime="data", contenders=away.contenders, rung=away.rung)
+    assert away.rung == home.rung.model_copy(update={"pooled": 1})
+
+
 def test_without_other_data_at_hand_that_regime_is_left_out(regimes):
     assert "data" not in regimes(dataset="fashion-mnist")
 
@@ -121,9 +129,10 @@ def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
 def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
     rung = playoff.sweep_of(load_space("hybrid").rungs["inception"])
     rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
-    assert (rung.samples, rung.epochs, rung.rates, rung.keep, rung.scored) == (5000, 3, rates, 1.0, None)
+    assert (rung.samples, rung.epochs, rung.pooled, rung.rates) == (5000, 2, 2, rates)
     first = playoff.sweep_of(load_space("hybrid").rungs["inception"], 0)
-    assert (first.samples, first.epochs, first.rates, first.scored) == (2500, 1, rates, None)
+    assert (first.samples, first.epochs, first.pooled, first.rates) == (2000, 1, 2, rates)
+    assert {(r.keep, r.scored) for r in (rung, first)} == {(1.0, None)}
 
 
 def judged(regime="search", **tests):

@@ -91,7 +91,7 @@ def test_rungs_of_one_length_are_one_sweep():
     inception = Regime("inception", "inception", HYBRID.rungs["inception"])
     swept = [[3e-3], [3e-3], [3e-3, 6e-3], [1.5e-3, 3e-3, 6e-3, 1.2e-2]]
     assert [rates(inception.budgets(index)) for index in range(4)] == swept
-    assert {(budget.samples, budget.epochs) for budget in inception.budgets(3)} == {(5000, 3)}
+    assert {(b.samples, b.epochs, b.pooled) for b in inception.budgets(3)} == {(5000, 2, 2)}
     assert inception.longest() == inception.budgets(3)
 
 

@@ -218,8 +218,7 @@ def _print_evaluation(protocol: str, score: str, judged: "list[Judgement]", as_j
 def _protocol(config: "Comparison", regime: str) -> str:
     rung = config.rungs[regime]
     rates = ", ".join(f"{rate:g}" for rate in rung.rates)
-    budget = f"{rung.samples:,} samples x {rung.epochs} epochs"
-    return f"{config.dataset}, {config.proxy}, {budget}, {rung.optimizer} at {rates}, {config.seeds} fresh seeds"
+    return f"{config.dataset}, {config.proxy}, {rung.extent}, {rung.optimizer} at {rates}, {config.seeds} fresh seeds"
 
 
 def _as_json(judged: "dict[str, list[Judgement]]") -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _of_row(text: str) -> str:
 
 def _print(token: "Token", repeats: "list[Repeat]", images: int) -> None:
     rung = token.rung
-    budget = f"{rung.samples:,} samples x {rung.epochs} epochs, {rung.optimizer} at {rung.rates[0]:g}"
+    budget = f"{rung.extent}, {rung.optimizer} at {rung.rates[0]:g}"
     print(token.expression)
     print(f"{token.dataset}, {token.proxy}, {budget}, scale {token.scale:g}; {images:,} select images")
     rows = [

@@ -130,8 +130,7 @@ def _say(line: str) -> None:
 def _protocol(config: "Simplification") -> str:
     rung, base = config.rung, config.base
     rates = ", ".join(f"{rate:g}" for rate in rung.rates)
-    budget = f"{rung.samples:,} samples x {rung.epochs} epochs"
-    return f"{base.dataset}, {base.proxy}, {budget}, {rung.optimizer} at {rates}, margin {config.margin:g}"
+    return f"{base.dataset}, {base.proxy}, {rung.extent}, {rung.optimizer} at {rates}, margin {config.margin:g}"
 
 
 def _row(one: "Finalist") -> list[str]:

@@ -110,8 +110,7 @@ def carry_on(path: Path, backend: "Backend", as_json: bool) -> None:
 def _protocol(config: "Stress", name: str) -> str:
     rung = config.rungs[name]
     rates = ", ".join(f"{rate:g}" for rate in rung.rates)
-    budget = f"{rung.samples:,} samples x {rung.epochs} epochs"
-    return f"{config.dataset}, {config.proxy}, {budget}, {rung.optimizer} at {rates}, {config.seeds} fresh seeds"
+    return f"{config.dataset}, {config.proxy}, {rung.extent}, {rung.optimizer} at {rates}, {config.seeds} fresh seeds"
 
 
 def _row(one: "Stressed") -> list[str]:

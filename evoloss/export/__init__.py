@@ -164,11 +164,11 @@ def _recipe(formula: Formula) -> str:
     if formula.found is None:
         return "none; sweep the learning rate."
     config, rate = formula.found.config, formula.found.row["lr"]
-    budget = regimes_of(config)[0].longest()[0]
+    budget = regimes_of(config)[0].rungs[-1]
     lines = [
         f"{budget.optimizer} at {rate}, falling linearly to 0" if rate else f"{budget.optimizer}",
         f"batches of {budget.batch_size}",
-        f"{budget.samples:,} samples x {budget.epochs} epochs",
+        budget.extent,
     ]
     lines += [f"images {' and '.join(done)}" for done in [_augmented(budget.flips, budget.shifts)] if done]
     if "d" in formula.expression.variables:

@@ -58,7 +58,6 @@ def _beside_ce(facts: Facts, winner: Row) -> str:
     compared = sum(row["p_holm"] is not None for row in facts.finalists)
     evolved = sum(not row["name"] for row in facts.finalists)
     rung = facts.config.space.rungs_for(facts.config.proxy)[-1]
-    budget = f"{rung.samples:,} samples x {rung.epochs} epoch{'s' * (rung.epochs != 1)}"
     where = "over the regimes of the search" if facts.config.gains else "on the test split"
     count = f"{winner['test_n']} fresh seeds, after an equal sweep of learning rates, {where}"
     gap = f"{winner['delta_ce']:+.4f} [{winner['delta_ce_low']:+.4f}, {winner['delta_ce_high']:+.4f}]"
@@ -70,7 +69,7 @@ def _beside_ce(facts: Facts, winner: Row) -> str:
     best = f"the best of {evolved} evolved losses" if evolved > 1 else "the evolved loss"
     return (
         f"On {count}, {best} has an accuracy of {winner['test_acc']:.4f}. Minus cross-entropy that is {gap} "
-        f"(95 % interval, paired by seed){p}: {winner['verdict']}. That is so at the search's budget, {budget}; "
+        f"(95 % interval, paired by seed){p}: {winner['verdict']}. That is so at the search's budget, {rung.extent}; "
         f"a longer training may tell otherwise."
     )
 

@@ -50,8 +50,10 @@ class Bench(Workbench):
         pixels = torch.from_numpy(self.dataset.splits["train"].images[:MEASURED].copy()).float() / 255
         return pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp_min(1e-3)
 
-    def samples(self, role: Role, count: int | None = None, seed: int = 0) -> train.Samples:
+    def samples(self, role: Role, count: int | None = None, seed: int = 0, pooled: int = 1) -> train.Samples:
         """A role's samples in bytes: all, or `count` of them drawn with `seed`."""
+        if pooled > 1:
+            raise EvolossError(f"torchvision's networks see whole images: pooled = {pooled} is for evoloss's own")
         split = self.dataset.splits[role]
         images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
         if count is not None and count < len(labels):
@@ -60,7 +62,7 @@ class Bench(Workbench):
         kind = MaskedSamples if self.design.task == "segmentation" else train.Samples
         return kind(images, labels.to(self.device))
 
-    def proxy(self, name: str, seed: int) -> Network:  # type: ignore[override]
+    def proxy(self, name: str, seed: int, pooled: int = 1) -> Network:  # type: ignore[override]
         """A new network of the bench's design."""
         return networks.build(self.design, seed, self.moments, self.batch_size).to(self.device)
 
