@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 COLORS = ("#D55E00", "#0072B2")  # told apart with any color vision: Okabe and Ito (2008)
 SHOWN = 0.03  # of accuracy, below the best
 
-Curve = Sequence[tuple[float, float]]  # core-seconds, best accuracy so far
+Curve = Sequence[tuple[float, float]]  # core-seconds, accuracy of who leads
 
 
 def draw(path: Path, panels: Mapping[str, Mapping[str, Curve]]) -> None:
@@ -24,7 +24,7 @@ def draw(path: Path, panels: Mapping[str, Mapping[str, Curve]]) -> None:
         _draw_panel(axis, curves)
         axis.set_title(title, fontsize=11)
     figure.supxlabel("core-seconds")
-    axes[0, 0].set_ylabel("best select accuracy so far")
+    axes[0, 0].set_ylabel("select accuracy of who leads, trained in full")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

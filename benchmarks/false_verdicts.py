@@ -29,7 +29,7 @@ DATA = DataSpec("digits")
 
 def sides(sweep: bool) -> list[Contest]:
     """Each comparison's two sides, one after the other: the same formula, all seeds its own."""
-    rung = playoff.sweep_of(load_space("hybrid").rungs_for("mlp"))
+    rung = playoff.full_rung(load_space("hybrid"), "mlp")
     if not sweep:
         rung = rung.model_copy(update={"rates": (0.003,)})
     loss = (Contender(REFERENCE, "ce"),)

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evoloss.archive import Archive
 from evoloss.census import Census
@@ -14,16 +14,16 @@ from evoloss.contest import REFERENCE
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.newcomers import Evaluate, Newcomers, new_candidate
+from evoloss.playoff import full_rung
+from evoloss.ranking import ranked
 from evoloss.records import Budget, Candidate, Evaluation, Job, Status, derive_seed
-from evoloss.regimes import regimes_of
 from evoloss.tree import Grammar, Individual
 from evoloss.workers import Pool
 
 
-def trainings(config: RunConfig) -> list[list[Budget]]:
-    """The trainings of each rung, one a rate."""
-    (regime,) = regimes_of(config)
-    return [regime.budgets(index) for index in range(len(regime.rungs))]
+def full(config: RunConfig) -> list[Budget]:
+    """The training that a search foresees, at all rates: what losses would get that are trained once and for all."""
+    return full_rung(config.space, config.proxy).budgets()
 
 
 def as_it_stands(config: RunConfig, expression: Expression, budget: Budget) -> Job:
@@ -33,16 +33,20 @@ def as_it_stands(config: RunConfig, expression: Expression, budget: Budget) -> J
     return Job("train", key, text, config.proxy, seed, budget, time_limit=budget.time_limit)
 
 
+def full_select(config: RunConfig, candidate: Candidate, evaluate: Evaluate) -> float:
+    """The select accuracy of a candidate in the full training, at its matched scale and its best rate."""
+    expression, scale = Expression(candidate.expression), candidate.scale or 1.0
+    jobs = [replace(as_it_stands(config, expression, budget), scale=scale) for budget in full(config)]
+    return max((e.score for e in evaluate("full training", jobs).values() if e.score is not None), default=0.0)
+
+
 @dataclass
 class Ledger:
-    """What a loop has spent, in core-seconds, and how its best accuracy at one of the `full` budgets rose with that."""
+    """What a loop has spent, in core-seconds, and on how many trainings."""
 
-    full: frozenset[Budget]
     workers: float = 0.0
     driver: float = 0.0
     trainings: int = 0
-    best: float = 0.0
-    curve: list[tuple[float, float]] = field(default_factory=list)
     paid: set[Job] = field(default_factory=set)
 
     @property
@@ -60,9 +64,6 @@ class Ledger:
         """Enter what an evaluation costs."""
         self.workers += evaluation.seconds
         self.trainings += evaluation.job.task == "train"
-        if evaluation.score is not None and evaluation.job.budget in self.full and evaluation.score > self.best:
-            self.best = evaluation.score
-            self.curve.append((self.seconds, self.best))
 
     @contextlib.contextmanager
     def driving(self) -> Iterator[None]:
@@ -87,12 +88,12 @@ class Seen:
 
 
 class Naive:
-    """Every tree that is a valid formula is trained at the budget of the last rung, at all its rates."""
+    """Every tree that is a valid formula is trained as a playoff trains, at all its rates."""
 
     def __init__(self, config: RunConfig, evaluate: Evaluate, ledger: Ledger) -> None:
         self.config, self.evaluate, self.ledger = config, evaluate, ledger
         self.grammar = Grammar(config.space)
-        self.budgets = trainings(config)[-1]
+        self.budgets = full(config)
         self.seen: dict[str, Seen] = {}
 
     def judge(self, number: int, trees: list[Individual]) -> None:
@@ -106,6 +107,11 @@ class Naive:
             scores = [score for job in group if (score := answers[job].score) is not None]
             seen = self.seen.setdefault(formula.key, Seen(formula.text, number, max(scores, default=None)))
             seen.times += times[formula]
+
+    @property
+    def leader(self) -> float:
+        """The select accuracy of the best loss so far."""
+        return max((seen.score for seen in self.seen.values() if seen.score is not None), default=0.0)
 
     def _formula(self, tree: Individual) -> Expression | None:
         try:
@@ -128,6 +134,11 @@ class Evoloss:
         drawn = [member for tree in trees if (member := self.newcomers.member(tree, number))]
         worth = self.newcomers.screened([member for member in drawn if self.newcomers.is_new(member)], number)
         self.climb.climb([member.candidate for member in worth], self.reference)
+
+    @property
+    def leader(self) -> Candidate | None:
+        """The best loss so far."""
+        return next(iter(ranked(self.census.living())), None)
 
     def verdict(self, key: str) -> Candidate | None:
         """What became of a formula, or of the known loss that it equals; None where its text alone was rejected."""

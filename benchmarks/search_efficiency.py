@@ -1,9 +1,9 @@
 """What a core-hour of a search yields: `python -m benchmarks.search_efficiency --dataset fashion-mnist --out DIR`.
 
 One stream of trees (`benchmarks.stream`) goes through two loops, generation by generation in turns. The naive loop is
-what DEAP's `toolbox.map` over Ray's workers comes to: each tree that is a valid formula is trained by itself at the
-budget of the last rung and at all its rates, as it stands. evoloss screens, leaves out what it knows, matches scales,
-climbs the rungs and trains in stacks. Both score on the select role, from the same samples, weights and batches.
+what DEAP's `toolbox.map` over Ray's workers comes to: each tree that is a valid formula is trained by itself, as it
+stands, in full: as long as a playoff trains, and at all its rates. evoloss screens, leaves out what it knows, matches
+scales, climbs the rungs and trains in stacks. Both score on the select role, from the same seed.
 
 A loss is judged when it has a verdict: a score, a rejection, or the loss that it equals. Losses are distinct if their
 gradients are, up to a positive factor, or their texts where they were rejected. Cost is processor time of the workers
@@ -11,6 +11,9 @@ and of the driver, the loading of data left out. A formula that the stream repea
 its cost counted as often as the naive loop would have trained it.
 
 Then evolution and random search, generation by generation in turns, with the same number of new losses trained.
+
+Curves show, after each generation, the loss that then leads, by its select accuracy in the full training, which is not
+put on the bill: the scores by which a loop found it flatter it, and those of different budgets do not compare.
 
 Prints the tables; writes `loops.csv`, `candidates.csv`, `top.csv`, `searches.csv`, `curves.csv` and `efficiency.png`.
 Archives in the directory keep every evaluation: the same command carries on where it was stopped. Half a core-hour.
@@ -20,22 +23,24 @@ import argparse
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks import efficiency_picture, stream
 from benchmarks.clocked_workers import clocked_workers
-from benchmarks.loops import Evoloss, Ledger, Naive, Seen, as_it_stands, trainings
+from benchmarks.loops import Evoloss, Ledger, Naive, Seen, as_it_stands, full, full_select
 from evoloss import data
 from evoloss.archive import Archive
 from evoloss.config import RunConfig, load_space
 from evoloss.contest import REFERENCE
 from evoloss.files import write_csv
 from evoloss.records import Candidate, Job
+from evoloss.regimes import regimes_of
 from evoloss.search import Progress, Search, TimeIsUpError
 from evoloss.tables import print_table
 from evoloss.tree import Individual
@@ -45,6 +50,7 @@ TOP = 5  # of the naive loop, which evoloss should find as well
 STRATEGIES = ("evolve", "random")
 
 Row = dict[str, Any]
+Quality = Callable[[Candidate], float]
 
 
 def configured(dataset: str, population: int | None, generations: int) -> RunConfig:
@@ -76,8 +82,12 @@ def cut(generations: Iterator[list[Individual]], count: int) -> Iterator[list[In
 class Race:
     """The naive loop and evoloss on the same stream."""
 
-    def __init__(self, config: RunConfig, naive: Archive, evoloss: Archive, pools: tuple[Pool, Pool]) -> None:
-        self.ledgers = {name: Ledger(frozenset(trainings(config)[-1])) for name in ("naive", "evoloss")}
+    def __init__(
+        self, config: RunConfig, naive: Archive, evoloss: Archive, pools: tuple[Pool, Pool], quality: Quality
+    ) -> None:
+        self.ledgers = {name: Ledger() for name in ("naive", "evoloss")}
+        self.curves: dict[str, list[tuple[float, float]]] = {name: [] for name in self.ledgers}
+        self.quality = quality
         first, second = self.ledgers.values()
         self.naive = Naive(config, first.evaluate(naive, pools[0]), first)
         self.evoloss = Evoloss(config, second.evaluate(evoloss, pools[1]))
@@ -90,6 +100,9 @@ class Race:
                 with ledger.driving():
                     loop.judge(number, trees)
             turns.reverse()
+            leader = self.evoloss.leader
+            self.curves["naive"].append((self.ledgers["naive"].seconds, self.naive.leader))
+            self.curves["evoloss"].append((self.ledgers["evoloss"].seconds, self.quality(leader) if leader else 0.0))
             spent = ", ".join(f"{name} {ledger.seconds:.0f}" for name, ledger in self.ledgers.items())
             say(f"generation {number}: {len(trees)} trees; core-seconds so far: {spent}")
 
@@ -124,7 +137,7 @@ def loop_rows(race: Race) -> list[Row]:
             "worker_seconds": round(ledger.workers, 2),
             "driver_seconds": round(ledger.driver, 2),
             "distinct_per_core_hour": round(3600 * race.distinct / ledger.seconds, 1),
-            "best_select": ledger.best,
+            "leader_select": race.curves[name][-1][1],
         }
         for name, ledger in race.ledgers.items()
     ]
@@ -176,18 +189,19 @@ def _stop_after_a_generation(progress: Progress) -> None:
         raise TimeIsUpError
 
 
-def search_curve(candidates: Sequence[Candidate], height: int) -> list[tuple[float, float]]:
-    """Core-seconds of the workers, and the best accuracy on the last rung, after each generation.
+def search_curve(candidates: Sequence[Candidate], height: int, quality: Quality) -> list[tuple[float, float]]:
+    """Core-seconds of the workers after each generation, and the quality of who leads on the last rung.
 
-    A candidate's further seeds count in the generation that it is from; accuracies are those of the first seed.
+    A candidate's further seeds count in the generation that it is from; who leads is told by the first seed.
     """
-    seconds, best, curve = 0.0, 0.0, []
+    seconds, curve = 0.0, []
+    leader: Candidate | None = None
     for _, group in itertools.groupby(sorted(candidates, key=lambda c: c.generation), key=lambda c: c.generation):
         members = list(group)
         seconds += sum(candidate.seconds for candidate in members)
-        finished = [c.select[0] for c in members if c.fitness is not None and c.rung == height - 1]
-        best = max([best, *finished])
-        curve.append((seconds, best))
+        finished = [c for c in members if c.fitness is not None and c.rung == height - 1]
+        leader = max([leader, *finished] if leader else finished, key=lambda c: c.select[0], default=None)
+        curve.append((seconds, quality(leader) if leader else 0.0))
     return curve
 
 
@@ -200,7 +214,7 @@ def search_rows(archives: dict[str, Archive], curves: dict[str, list[tuple[float
             "trained": sum(row.evaluated for row in archive.generations()),
             "trainings": archive.spent()[0],
             "worker_seconds": round(curves[strategy][-1][0], 2),
-            "best_select": curves[strategy][-1][1],
+            "leader_select": curves[strategy][-1][1],
         }
         for strategy, archive in archives.items()
     ]
@@ -233,9 +247,8 @@ def report(out: Path, race: Race, archives: dict[str, Archive]) -> None:
     """Print and write the tables, and draw the picture."""
     height = race.evoloss.climb.height
     loops, top = loop_rows(race), top_rows(race)
-    searched = {name: search_curve(archive.candidates(), height) for name, archive in archives.items()}
+    searched = {n: search_curve(archive.candidates(), height, race.quality) for n, archive in archives.items()}
     searches = search_rows(archives, searched)
-    raced = {name: [*ledger.curve, (ledger.seconds, ledger.best)] for name, ledger in race.ledgers.items()}
     show(loops)
     naive, evoloss = (row["distinct_per_core_hour"] for row in loops)
     print(f"evoloss judges {evoloss / naive:.1f} times as many distinct losses per core-hour\n")
@@ -244,20 +257,21 @@ def report(out: Path, race: Race, archives: dict[str, Archive]) -> None:
     print(f"{reached} of the naive loop's best {len(top)} reach evoloss's last rung, number {height}\n")
     show(searches)
     tables = {"loops": loops, "top": top, "candidates": candidate_rows(race), "searches": searches}
-    curves = raced | searched
+    curves = race.curves | searched
     points = [
-        {"curve": n, "core_seconds": round(s, 2), "best_select": b} for n, line in curves.items() for s, b in line
+        {"curve": n, "core_seconds": round(s, 2), "leader_select": b} for n, line in curves.items() for s, b in line
     ]
     for name, rows in (tables | {"curves": points}).items():
         write(out, name, rows)
     titles = (f"the same {loops[0]['formulas']} candidates", "searches, as many losses trained")
-    efficiency_picture.draw(out / "efficiency.png", dict(zip(titles, (raced, searched), strict=True)))
+    efficiency_picture.draw(out / "efficiency.png", dict(zip(titles, (race.curves, searched), strict=True)))
 
 
 def examples(config: RunConfig) -> list[Job]:
     """Jobs that need all data that any loop needs."""
-    budgets = itertools.chain.from_iterable(trainings(config))
-    jobs = [as_it_stands(config, REFERENCE, budget) for budget in budgets]
+    (regime,) = regimes_of(config)
+    rungs = [budget for index in range(len(regime.rungs)) for budget in regime.budgets(index)]
+    jobs = [as_it_stands(config, REFERENCE, budget) for budget in [*rungs, *full(config)]]
     return [replace(jobs[0], task="screen", budget=None), *jobs]
 
 
@@ -285,11 +299,12 @@ def main() -> None:
     with ExitStack() as stack:
         archives = {
             name: stack.enter_context(closing(Archive(out / f"{name}.sqlite", config.data())))
-            for name in ("stream", "naive", "evoloss", *STRATEGIES)
+            for name in ("stream", "naive", "evoloss", "full", *STRATEGIES)
         }
         workers = clocked_workers({None: data.load(config.data())}, examples(config))
         alone, stacked = stack.enter_context(workers)
-        race = Race(config, archives["naive"], archives["evoloss"], (alone, stacked))
+        quality = partial(full_select, config, evaluate=lambda _, jobs: archives["full"].answers(jobs, stacked))
+        race = Race(config, archives["naive"], archives["evoloss"], (alone, stacked), quality)
         trees = stream.generations(config, lambda _, jobs: archives["stream"].answers(jobs, stacked))
         race.run(cut(trees, options.candidates))
         searches = {strategy: archives[strategy] for strategy in STRATEGIES}

@@ -16,7 +16,7 @@ from evoloss.contest import REFERENCE, Contender, Contest
 from evoloss.errors import EvolossError, suggest
 from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
-from evoloss.playoff import sweep_of
+from evoloss.playoff import full_rung
 from evoloss.records import DataSpec, Evaluation, Standing
 from evoloss.regimes import with_optimizer
 from evoloss.workers import Pool
@@ -154,8 +154,8 @@ def rungs_of(
     optimizers: list[str],
     rates: dict[str, list[float]],
 ) -> dict[str, Rung]:
-    """A rung for each optimizer: the sweep of the space's last rung, on whole images, with what is not None changed."""
-    return changed(sweep_of(space.rungs_for(proxy)).model_copy(update={"pooled": 1}), changes, optimizers, rates)
+    """A rung for each optimizer: that of the space's playoff, on whole images, with what is not None changed."""
+    return changed(full_rung(space, proxy).model_copy(update={"pooled": 1}), changes, optimizers, rates)
 
 
 def changed(

@@ -121,11 +121,15 @@ class Evolution(Settings):
 
 
 class Playoff(Settings):
-    """Who meets the seeds at the end of a search, on how many fresh seeds, and in which regimes it did not see."""
+    """Who meets the seeds at the end of a search, on how many fresh seeds, and in which regimes it did not see.
+
+    `rungs` are the trainings in which they meet, by proxy; where a proxy has none, those of its last rung.
+    """
 
     top: Count = 3
     seeds: Annotated[int, Field(ge=2)] = 5
     unseen: tuple[Literal["optimizer", "proxy", "data"], ...] = ("optimizer", "proxy", "data")
+    rungs: dict[str, Rung] = {}
 
 
 class SearchSpace(Settings):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from evoloss import data
-from evoloss.config import RunConfig, Rung
+from evoloss.config import RunConfig, Rung, SearchSpace
 from evoloss.contest import REFERENCE, Contender, Contest, averaged
 from evoloss.evidence import Judgement, difference, noise_ceiling, verdict
 from evoloss.expression import Expression
@@ -42,7 +42,8 @@ def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest
 def _home(config: RunConfig, regime: Regime, contenders: tuple[Contender, ...]) -> Contest:
     name = regime.name if config.gains else SEARCHED
     where, seeds = regime.data or config.data(), config.space.playoff.seeds
-    return Contest(name, where, regime.proxy, sweep_of(regime.rungs), contenders, seeds, config.seed, "playoff ")
+    rung = with_optimizer(full_rung(config.space, regime.proxy), regime.rungs[-1].optimizer)
+    return Contest(name, where, regime.proxy, rung, contenders, seeds, config.seed, "playoff ")
 
 
 def overall(standings: Iterable[Standing]) -> list[Standing]:
@@ -84,7 +85,7 @@ def luck(home: list[Judgement], searched: int) -> list[str]:
     if not ceiling:
         return []
     many = f"the best of {searched:,} losses no better than cross-entropy"
-    return [f"{many} would have led it by {ceiling:.4f} on the one seed that a search looks at first"]
+    return [f"{many} would have led it by {ceiling:.4f} on a single seed"]
 
 
 def beside_seeds(best: Judgement, home: list[Judgement]) -> list[str]:
@@ -132,6 +133,11 @@ def _contenders(candidates: Iterable[Candidate]) -> tuple[Contender, ...]:
     chosen = {c.key: Contender(Expression(c.expression), c.name) for c in candidates}
     chosen.setdefault(REFERENCE.key, Contender(REFERENCE, "ce"))
     return tuple(chosen.values())
+
+
+def full_rung(space: SearchSpace, proxy: str) -> Rung:
+    """The training in which losses meet: the playoff's own for this proxy, or the sweep of the last rung."""
+    return space.playoff.rungs.get(proxy) or sweep_of(space.rungs_for(proxy))
 
 
 def sweep_of(rungs: Sequence[Rung], rung: int = -1) -> Rung:

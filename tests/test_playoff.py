@@ -73,6 +73,16 @@ def test_each_regime_changes_one_thing(regimes):
             assert [c.name for c in contest.contenders][-1] == "ce"
 
 
+def test_a_search_may_meet_in_longer_trainings_than_its_own(regimes):
+    space = load_space("hybrid")
+    assert regimes()["search"].rung == space.playoff.rungs["mlp"]
+    assert regimes()["optimizer"].rung.samples == space.playoff.rungs["mlp"].samples
+    assert regimes(proxy="inception")["search"].rung == playoff.sweep_of(space.rungs["inception"])
+    several = regimes(regimes=("adam", "sgd"))
+    assert several["sgd"].rung.optimizer == "sgd"
+    assert several["sgd"].rung.extent == several["adam"].rung.extent == space.playoff.rungs["mlp"].extent
+
+
 def test_a_search_on_pooled_images_is_tried_at_full_size(regimes):
     made = regimes(dataset="cifar10", proxy="inception")
     home, away = made["search"], made["data"]

@@ -3,6 +3,7 @@
 import itertools
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import stubs
@@ -45,7 +46,8 @@ def race(tmp_path):
         closing(Archive(tmp_path / "n", CONFIG.data())) as naive,
         closing(Archive(tmp_path / "e", CONFIG.data())) as own,
     ):
-        race = search_efficiency.Race(CONFIG, naive, own, (clocked, clocked))
+        quality = partial(loops.full_select, CONFIG, evaluate=evaluate)
+        race = search_efficiency.Race(CONFIG, naive, own, (clocked, clocked), quality)
         race.run(iter(drawn(60)))
         yield race
 
@@ -66,12 +68,12 @@ def test_the_naive_loop_pays_for_every_tree(race):
     ledger, rates = race.ledgers["naive"], len(race.naive.budgets)
     assert ledger.trainings == rates * formulas
     assert ledger.workers == 10.0 * ledger.trainings
-    assert ledger.best == max(seen.score for seen in race.naive.seen.values() if seen.score is not None)
+    assert race.naive.leader == max(seen.score for seen in race.naive.seen.values() if seen.score is not None)
 
 
 def test_a_formula_that_comes_again_is_paid_again_and_trained_once(tmp_path):
     trees = drawn(8)[0]
-    ledger = loops.Ledger(frozenset(loops.trainings(CONFIG)[-1]))
+    ledger = loops.Ledger()
     with closing(Archive(tmp_path / "archive.sqlite", CONFIG.data())) as archive:
         naive = loops.Naive(CONFIG, ledger.evaluate(archive, clocked), ledger)
         naive.judge(0, trees + trees)
@@ -100,17 +102,33 @@ def test_the_best_of_the_naive_loop_are_different_losses(race):
     assert len({key for key, _ in top}) == len(top) == search_efficiency.TOP
     scores = [seen.score for _, seen in top]
     assert scores == sorted(scores, reverse=True)
-    assert scores[0] == race.ledgers["naive"].best
+    assert scores[0] == race.naive.leader
     rows = search_efficiency.top_rows(race)
     assert all(row["rung"] == race.evoloss.verdict(key).rung + 1 for row, (key, _) in zip(rows, top, strict=True))
 
 
-def test_curves_rise_with_what_is_spent(race):
-    for ledger in race.ledgers.values():
-        assert ledger.curve
-        for (earlier, lower), (later, higher) in itertools.pairwise(ledger.curve):
-            assert earlier < later
-            assert lower < higher
+def test_curves_show_who_leads_after_each_generation(race):
+    for name, curve in race.curves.items():
+        assert len(curve) == len(race.curves["naive"]) > 2
+        assert curve[-1][0] == pytest.approx(race.ledgers[name].seconds)
+        assert all(earlier < later for (earlier, _), (later, _) in itertools.pairwise(curve))
+    best = [accuracy for _, accuracy in race.curves["naive"]]
+    assert best == sorted(best)
+    assert race.curves["evoloss"][-1][1] == race.quality(race.evoloss.leader)
+
+
+def test_a_full_training_is_at_the_matched_scale_and_the_best_rate():
+    asked = []
+
+    def answers(_, jobs):
+        asked.extend(jobs)
+        return evaluate(_, jobs)
+
+    candidate = Candidate("a", "cls(-y*p)", 5, "", scale=0.25)
+    found = loops.full_select(CONFIG, candidate, answers)
+    assert {job.scale for job in asked} == {0.25}
+    assert [job.budget for job in asked] == loops.full(CONFIG)
+    assert found == max(e.score for e in evaluate("", asked).values())
 
 
 def test_the_curve_of_a_search_counts_all_and_shows_the_last_rung():
@@ -127,7 +145,8 @@ def test_the_curve_of_a_search_counts_all_and_shows_the_last_rung():
         candidate("e", 0, 16.0, -1, 0.9, Status.REJECTED),
         candidate("f", 3, 32.0, 2, 0.6),
     ]
-    assert search_efficiency.search_curve(candidates, 3) == [(17.0, 0.5), (23.0, 0.5), (31.0, 0.7), (63.0, 0.7)]
+    curve = search_efficiency.search_curve(candidates, 3, lambda leader: leader.select[0] / 2)
+    assert curve == [(17.0, 0.25), (23.0, 0.25), (31.0, 0.35), (63.0, 0.35)]
 
 
 def test_random_search_trains_as_many_as_evolution_and_both_can_be_carried_on(race, tmp_path):

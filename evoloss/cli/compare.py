@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 Seeds = Annotated[int, typer.Option(min=1, help="Fresh seeds of each loss.")]
 Seed = Annotated[int, typer.Option(help="Draws all other seeds.")]
 Samples = Annotated[int | None, typer.Option(min=1, help="Training samples, drawn anew for each seed.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Default from the last rung of the space.")]
-Batch = Annotated[int | None, typer.Option(min=2, help="Default from the last rung of the space.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Default from the playoff of the space.")]
+Batch = Annotated[int | None, typer.Option(min=2, help="Default from the playoff of the space.")]
 Rates = Annotated[
     list[str] | None,
     typer.Option(

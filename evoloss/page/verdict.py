@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from evoloss.evidence import difference
 from evoloss.evidence import verdict as judged_by
 from evoloss.page.facts import Facts
-from evoloss.playoff import beside_seeds, elsewhere, luck
+from evoloss.playoff import beside_seeds, elsewhere, full_rung, luck
 from evoloss.report import UNSEEN, Row
 
 
@@ -57,7 +57,7 @@ def _score(facts: Facts, row: Row) -> str:
 def _beside_ce(facts: Facts, winner: Row) -> str:
     compared = sum(row["p_holm"] is not None for row in facts.finalists)
     evolved = sum(not row["name"] for row in facts.finalists)
-    rung = facts.config.space.rungs_for(facts.config.proxy)[-1]
+    rung = full_rung(facts.config.space, facts.config.proxy)
     where = "over the regimes of the search" if facts.config.gains else "on the test split"
     count = f"{winner['test_n']} fresh seeds, after an equal sweep of learning rates, {where}"
     gap = f"{winner['delta_ce']:+.4f} [{winner['delta_ce_low']:+.4f}, {winner['delta_ce_high']:+.4f}]"
@@ -69,7 +69,7 @@ def _beside_ce(facts: Facts, winner: Row) -> str:
     best = f"the best of {evolved} evolved losses" if evolved > 1 else "the evolved loss"
     return (
         f"On {count}, {best} has an accuracy of {winner['test_acc']:.4f}. Minus cross-entropy that is {gap} "
-        f"(95 % interval, paired by seed){p}: {winner['verdict']}. That is so at the search's budget, {rung.extent}; "
+        f"(95 % interval, paired by seed){p}: {winner['verdict']}. That is so in trainings of {rung.extent}; "
         f"a longer training may tell otherwise."
     )
 

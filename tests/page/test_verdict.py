@@ -32,7 +32,7 @@ def test_the_verdict_is_that_of_the_playoff(played, word, headline, tone):
     said = verdict(judged(played, **changes))
     assert (said.headline, said.tone) == (headline, tone)
     assert "+0.0123 [-0.0010, +0.0256] (95 % interval, paired by seed), p = 0.032" in said.sentences[0]
-    assert f": {word}. That is so at the search's budget, 512 samples x 2 epochs;" in said.sentences[0]
+    assert f": {word}. That is so in trainings of 512 samples x 2 epochs;" in said.sentences[0]
     compared = sum(j.p_holm is not None for j in played.home())
     assert f"Holm's correction for {compared} losses" in said.sentences[0]
     assert f"the best of {sum(not row['name'] for row in played.finalists)} evolved losses" in said.sentences[0]
