@@ -13,7 +13,7 @@ Prints a table and writes `scores.csv` (every training), `correlations.csv` and 
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
 only what they add. Where the archive is gone, `scores.csv` is read in its place. With `--long-seeds 2` the long
 training is also compared with itself, which bounds what any rung can reach. All losses take some 50 core-minutes an
-optimizer on Fashion-MNIST, and 4 core-hours on CIFAR-10.
+optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
 """
 
 import argparse
@@ -97,7 +97,7 @@ class Reading:
     def title(self) -> str:
         """Samples and epochs, rates and seeds where there are several."""
         rates, seeds = len(self.rung.rates), self.seeds
-        words = [f"{self.rung.samples:,} x {self.rung.epochs}"]
+        words = [f"{self.rung.samples:,} x {self.rung.epochs}" + " pooled" * (self.rung.pooled > 1)]
         return ", ".join(words + [f"{rates} rates"] * (rates > 1) + [f"{seeds} seeds"] * (seeds > 1))
 
     def scores(self, results: Results) -> list[np.ndarray]:
@@ -183,7 +183,9 @@ def _job(proxy: str, entry: Entry, budget: Budget, seed: int) -> Job:
 def recalled(path: Path, proxy: str, losses: Sequence[Entry], plan: Plan) -> Iterator[Evaluation]:
     """The trainings of a plan that a `scores.csv` has; nan is one that failed."""
     jobs = {
-        (entry.expression.text, b.optimizer, b.samples, b.epochs, b.learning_rate, number): _job(proxy, entry, b, seed)
+        (entry.expression.text, b.optimizer, b.samples, b.epochs, b.pooled, b.learning_rate, number): _job(
+            proxy, entry, b, seed
+        )
         for rung, seeds in plan
         for b in rung.budgets()
         for number, seed in enumerate(seeds)
@@ -191,7 +193,9 @@ def recalled(path: Path, proxy: str, losses: Sequence[Entry], plan: Plan) -> Ite
     }
     with path.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            numbers = (int(row["samples"]), int(row["epochs"]), float(row["rate"]), int(row["seed"]))
+            counts = (int(row[name]) for name in ("samples", "epochs"))
+            pooled = int(row.get("pooled", 1))  # tables of before 0.5.0 lack it
+            numbers = (*counts, pooled, float(row["rate"]), int(row["seed"]))
             if job := jobs.get((row["expression"], row["optimizer"], *numbers)):
                 score, seconds = float(row["select_acc"]), float(row["seconds"])
                 failed = math.isnan(score)
@@ -394,11 +398,11 @@ STUDIES = {
     "cifar10": Study(
         "inception",
         (
-            Rung(samples=2_500, epochs=1, rates=(3e-3,), **_IMAGES),
-            Rung(samples=5_000, epochs=1, rates=(3e-3,), **_IMAGES),
-            Rung(samples=5_000, epochs=3, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2), **_IMAGES),
+            Rung(samples=2_000, epochs=1, rates=(3e-3,), pooled=2, **_IMAGES),
+            Rung(samples=4_000, epochs=1, rates=(3e-3,), pooled=2, **_IMAGES),
+            Rung(samples=5_000, epochs=2, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2), pooled=2, **_IMAGES),
         ),
-        Rung(samples=25_000, epochs=9, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
+        Rung(samples=25_000, epochs=6, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
     ),
 }
 

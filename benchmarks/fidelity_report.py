@@ -36,7 +36,13 @@ def write_scores(out: Path, losses: "Sequence[Entry]", results: "dict[str, Resul
     """Every training, a row each."""
     scores = [
         {"loss": e.name, "family": family(e.expression.variables), "optimizer": b.optimizer, "samples": b.samples}
-        | {"epochs": b.epochs, "rate": b.learning_rate, "seed": seed, "select_acc": t.accuracy[seed, place]}
+        | {
+            "epochs": b.epochs,
+            "pooled": b.pooled,
+            "rate": b.learning_rate,
+            "seed": seed,
+            "select_acc": t.accuracy[seed, place],
+        }
         | {"seconds": round(t.seconds[seed, place], 2), "expression": e.expression.text}
         for table in results.values()
         for b, t in table.items()
@@ -49,7 +55,13 @@ def write_scores(out: Path, losses: "Sequence[Entry]", results: "dict[str, Resul
 def _flat(line: "Prediction") -> dict[str, Any]:
     """A line of the CSV file: an estimate takes three columns."""
     rung, flat = line.reading.rung, {"optimizer": line.optimizer, "long": line.long}
-    flat |= {"samples": rung.samples, "epochs": rung.epochs, "rates": len(rung.rates), "seeds": line.reading.seeds}
+    flat |= {
+        "samples": rung.samples,
+        "epochs": rung.epochs,
+        "pooled": rung.pooled,
+        "rates": len(rung.rates),
+        "seeds": line.reading.seeds,
+    }
     flat |= {"cost": f"{line.cost:.4g}"}
     for name in ("spearman", "kendall", "half"):
         flat |= {f"{name}_{part}".removesuffix("_value"): f"{v:.4f}" for part, v in vars(getattr(line, name)).items()}
