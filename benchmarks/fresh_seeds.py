@@ -3,10 +3,12 @@
 Searches, then trains the leading losses again on seeds that no search uses, at their best rates. Prints how many of
 the first five are among the first five of the re-run, when the search ranks them by the lower bound (as evoloss does),
 by their means, and by the one seed that all have met; and the mean fresh score of these five. `--regimes adam,sgd`
-ranks by gains over cross-entropy. Three searches on digits take some ten minutes on two cores.
+ranks by gains over cross-entropy. Three searches on digits take some ten minutes on two cores. `--run DIR` takes a run
+that is complete, and searches nothing.
 """
 
 import argparse
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from pathlib import Path
 from evoloss import data, report, run
 from evoloss.archive import Archive
 from evoloss.climb import Climb
-from evoloss.config import RunConfig, load_space
+from evoloss.config import RunConfig, load_run, load_space
 from evoloss.ranking import ranked
 from evoloss.records import Candidate
 from evoloss.search import Search
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--generations", type=int, default=6)
     parser.add_argument("--searches", type=int, default=3)
+    parser.add_argument("--run", type=Path, help="a complete run, in the place of searches")
     parser.add_argument("--regimes", default="", help="such as adam,sgd")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", type=Path, default=Path("fresh_seeds.csv"))
@@ -82,13 +85,19 @@ def main() -> None:
         regimes=tuple(filter(None, options.regimes.split(","))),
         space=load_space("hybrid"),
     )
+    if options.run:
+        configs = [load_run(options.run)]
+    else:
+        configs = [base.model_copy(update={"seed": seed}) for seed in range(options.searches)]
     rows: list[dict[str, object]] = []
-    with open_pool(run.load_data(base), options.workers) as pool, tempfile.TemporaryDirectory() as folder:
-        for seed in range(options.searches):
-            config = base.model_copy(update={"seed": seed})
-            rows += measured(config, pool, Path(folder) / f"{seed}.sqlite")
+    with open_pool(run.load_data(configs[0]), options.workers) as pool, tempfile.TemporaryDirectory() as folder:
+        for config in configs:
+            path = Path(folder) / f"{config.seed}.sqlite"
+            if options.run:
+                shutil.copy(options.run / "archive.sqlite", path)
+            rows += measured(config, pool, path)
             report.write_rows(options.out, rows)
-    print(f"of the first {FIRST} in {options.searches} searches ({options.dataset}), by {FRESH} fresh seeds")
+    print(f"of the first {FIRST} in {len(configs)} searches ({configs[0].dataset}), by {FRESH} fresh seeds")
     table = []
     for name in ORDERS:
         kept = [row["kept"] for row in rows if row["order"] == name]
