@@ -28,8 +28,15 @@ def verdict(facts: Facts) -> Verdict:
     if winner["delta_ce"] is None:
         why = f"the playoff says of it: {winner['verdict'] or 'nothing'}"
         return Verdict("No verdict", "even", [f"The best loss cannot be compared with cross-entropy: {why}."])
-    headline, tone = _HEADLINES.get(winner["verdict"], ("No verdict", "even"))
-    return Verdict(headline, tone, [_beside_ce(facts, winner), *_from_archive(facts, winner), *_open(facts)])
+    return Verdict(*_headline(winner), [_beside_ce(facts, winner), *_from_archive(facts, winner), *_open(facts)])
+
+
+def _headline(winner: Row) -> tuple[str, str]:
+    """The headline and its tone. A gain that survives nowhere else is none to shout about."""
+    elsewhere = [word for name in UNSEEN if (word := winner[f"{name}_verdict"])]
+    if winner["verdict"] == "better" and elsewhere and "better" not in elsewhere:
+        return "Better than cross-entropy, but only where it was searched", "even"
+    return _HEADLINES.get(winner["verdict"], ("No verdict", "even"))
 
 
 def _without_playoff(facts: Facts, winner: Row) -> Verdict:

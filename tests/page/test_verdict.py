@@ -6,6 +6,7 @@ import stubs
 from evoloss.evidence import difference
 from evoloss.page import facts
 from evoloss.page.verdict import verdict
+from evoloss.report import UNSEEN
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def judged(found, **changes):
     ],
 )
 def test_the_verdict_is_that_of_the_playoff(played, word, headline, tone):
-    changes = {"verdict": word, "delta_ce": 0.0123, "delta_ce_low": -0.001, "delta_ce_high": 0.0256, "p_holm": 0.0321}
+    changes = {f"{name}_verdict": "" for name in UNSEEN}
+    changes |= {"verdict": word, "delta_ce": 0.0123, "delta_ce_low": -0.001, "delta_ce_high": 0.0256, "p_holm": 0.0321}
     said = verdict(judged(played, **changes))
     assert (said.headline, said.tone) == (headline, tone)
     assert "+0.0123 [-0.0010, +0.0256] (95 % interval, paired by seed), p = 0.032" in said.sentences[0]
@@ -36,6 +38,20 @@ def test_the_verdict_is_that_of_the_playoff(played, word, headline, tone):
     compared = sum(j.p_holm is not None for j in played.home())
     assert f"Holm's correction for {compared} losses" in said.sentences[0]
     assert f"the best of {sum(not row['name'] for row in played.finalists)} evolved losses" in said.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "headline", "tone"),
+    [
+        (["", "", ""], "Better than cross-entropy", "good"),
+        (["worse", "better", ""], "Better than cross-entropy", "good"),
+        (["worse", "not distinguishable", ""], "Better than cross-entropy, but only where it was searched", "even"),
+    ],
+)
+def test_a_gain_that_survives_nowhere_else_is_told_at_once(played, elsewhere, headline, tone):
+    words = {f"{name}_verdict": word for name, word in zip(UNSEEN, elsewhere, strict=True)}
+    said = verdict(judged(played, verdict="better", **words))
+    assert (said.headline, said.tone) == (headline, tone)
 
 
 def test_ngl_is_compared_by_the_same_seeds(played):
