@@ -35,7 +35,7 @@ class Rung(Settings):
 
     `keep` is the share of the candidates of the rung below that train here. `scored` is how many select images the
     score is taken on (all, where it is not given). Images are averaged over squares of `pooled` pixels. Rungs of the
-    same extent are one budget at further rates: a candidate's score is its best rate.
+    same length are one budget at further rates: a candidate's score is its best rate.
     """
 
     samples: Count
@@ -51,8 +51,13 @@ class Rung(Settings):
     time_limit: Annotated[float, Field(gt=0)] = 600.0
 
     @property
+    def length(self) -> tuple[int, int, int]:
+        """What makes trainings at different rates comparable: samples, epochs, and how far images are pooled."""
+        return self.samples, self.epochs, self.pooled
+
+    @property
     def extent(self) -> str:
-        """How long a training is and on what, in words."""
+        """The length in words."""
         pooled = f", images pooled {self.pooled}x{self.pooled}" if self.pooled > 1 else ""
         return f"{self.samples:,} samples x {self.epochs} epoch{'s' * (self.epochs != 1)}{pooled}"
 

@@ -146,7 +146,7 @@ def sweep_of(rungs: Sequence[Rung], rung: int = -1) -> Rung:
     Rungs of the same budget at further rates are one sweep.
     """
     last = rungs[-1]
-    rates = {rate for r in rungs if r.extent == last.extent for rate in r.rates}
+    rates = {rate for r in rungs if r.length == last.length for rate in r.rates}
     return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 

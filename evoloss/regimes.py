@@ -28,7 +28,7 @@ class Regime:
     def budgets(self, index: int) -> list[Budget]:
         """The trainings of a rung, one a rate: also those of lower rungs, where they are of the same length."""
         top = self.rung(index)
-        reached = [rung for rung in self.rungs[: index + 1] if rung.extent == top.extent]
+        reached = [rung for rung in self.rungs[: index + 1] if rung.length == top.length]
         rates = sorted({rate for rung in reached for rate in rung.rates})
         return top.model_copy(update={"rates": tuple(rates)}).budgets()
 

@@ -236,6 +236,19 @@ def test_what_a_found_loss_says_of_itself(folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("rank", "recipe"),
+    [
+        (1, "adam at 0.006, falling linearly to 0, batches of 128, 10,000 samples x 3 epochs"),
+        (4, "adam at 0.003, falling linearly to 0, batches of 128, 5,000 samples x 2 epochs"),
+    ],
+)
+def test_a_recipe_is_that_of_the_training_whose_rate_it_names(rank, recipe):
+    """A finalist's rate is the playoff's, which trains longer than the search."""
+    found = formula.find(f"{RUN.with_name('fashion-mnist-50')}#{rank}")
+    assert f"{recipe}, centers: SGD" in export._recipe(found)
+
+
 def test_what_others_say_of_themselves(folder):
     text = " ".join(ast.get_docstring(ast.parse(written(folder, "ngl").read_text())).split())
     assert "The loss `ngl`." in text

@@ -16,6 +16,7 @@ from evoloss.export.torchfile import torch_file
 from evoloss.expression import Expression
 from evoloss.formula import Formula, Found
 from evoloss.operators import REDUCTIONS, VARIABLES
+from evoloss.playoff import full_rung
 from evoloss.regimes import regimes_of
 from evoloss.syntax import Node
 from evoloss.train import CENTERS_RATE
@@ -163,14 +164,16 @@ def _scale(formula: Formula) -> str:
 def _recipe(formula: Formula) -> str:
     if formula.found is None:
         return "none; sweep the learning rate."
-    config, rate = formula.found.config, formula.found.row["lr"]
-    budget = regimes_of(config)[0].rungs[-1]
+    config, row = formula.found.config, formula.found.row
+    regime = regimes_of(config)[0]
+    searched = regime.rungs[-1]
+    rung = full_rung(config.space, regime.proxy) if row["test_acc"] else searched  # `lr` is of the last training
     lines = [
-        f"{budget.optimizer} at {rate}, falling linearly to 0" if rate else f"{budget.optimizer}",
-        f"batches of {budget.batch_size}",
-        budget.extent,
+        f"{searched.optimizer} at {row['lr']}, falling linearly to 0" if row["lr"] else searched.optimizer,
+        f"batches of {rung.batch_size}",
+        rung.extent,
     ]
-    lines += [f"images {' and '.join(done)}" for done in [_augmented(budget.flips, budget.shifts)] if done]
+    lines += [f"images {' and '.join(done)}" for done in [_augmented(rung.flips, rung.shifts)] if done]
     if "d" in formula.expression.variables:
         lines.append(f"centers: SGD at {CENTERS_RATE:g}, falling as well")
     return f"{', '.join(lines)}. Elsewhere, sweep the learning rate."

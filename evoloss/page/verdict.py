@@ -33,8 +33,8 @@ def verdict(facts: Facts) -> Verdict:
 
 def _headline(winner: Row) -> tuple[str, str]:
     """The headline and its tone. A gain that survives nowhere else is none to shout about."""
-    elsewhere = [word for name in UNSEEN if (word := winner[f"{name}_verdict"])]
-    if winner["verdict"] == "better" and elsewhere and "better" not in elsewhere:
+    unseen = [word for name in UNSEEN if (word := winner[f"{name}_verdict"])]
+    if winner["verdict"] == "better" and unseen and "better" not in unseen:
         return "Better than cross-entropy, but only where it was searched", "even"
     return _HEADLINES.get(winner["verdict"], ("No verdict", "even"))
 
