@@ -32,11 +32,12 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-# Known vulnerabilities of what is installed; asks the index's advisories.
+# Known vulnerabilities of what is installed; asks the index's advisories, and fails where it has none of a package.
 audit: setup
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit
-	.venv-audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement .venv-audit/installed.txt
 
 benchmark: setup
 	$(BIN)/python -m benchmarks.basics
