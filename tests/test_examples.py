@@ -52,5 +52,5 @@ def test_the_losses_are_what_export_writes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for path, text in export.files(formula.find(RUNS[name]), tmp_path / f"{name}.py").items():
         shipped = (EXAMPLES / path.name).read_text(encoding="utf-8")
-        versions = r"Written by evoloss [0-9.]+;"
+        versions = r"Written by evoloss [0-9.]+"
         assert re.sub(versions, "", shipped) == re.sub(versions, "", text)
