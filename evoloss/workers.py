@@ -35,6 +35,7 @@ START = 600.0  # seconds without a single worker: on a busy machine the import o
 KNOCK = 10.0  # seconds for a cluster to answer
 POLL = 1.0  # seconds between looks at the clock while waiting
 CENSUS = 5.0  # seconds between looks at how large a cluster is
+NOTICE = 120.0  # seconds by which Ray knows that a node is gone; till then it places workers there, and they die
 
 log = logging.getLogger("evoloss")
 
@@ -192,7 +193,7 @@ class _RayPool:
         # A worker of another version keeps its seat, so that Ray does not put the next one there.
         self.refused: list[_Seat] = []
         self.refusal = ""
-        self.stillborn = 0  # workers in a row that died before they were ready
+        self.stillborn: list[float] = []  # when workers died before they were ready, since one was
         self._fill()
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[Evaluation]]:
@@ -258,15 +259,17 @@ class _RayPool:
             self.refused.append(seat)
             self.refusal = problem
         else:
-            self.stillborn = 0
+            self.stillborn.clear()
             seat.node = greeting["node"]
             self.idle.append(seat)
             log.info("a worker is ready on %s", greeting["host"])
 
     def _lost(self, seat: _Seat, error: Exception) -> None:
         """A worker died before it was ready; where none of them lives that long, another makes no difference."""
-        self.stillborn += 1
-        if self.stillborn >= MAX_DEATHS * max(self.wanted(), 1):
+        log.info("a worker died before it was ready (%s)", type(error).__name__)
+        self.stillborn.append(time.monotonic())
+        lasting = self.stillborn[-1] - self.stillborn[0] > NOTICE
+        if lasting and len(self.stillborn) >= MAX_DEATHS * max(self.wanted(), 1):
             raise EvolossError(f"workers die before they are ready: {_first_line(error)}")
         self._replace(seat)
 

@@ -220,6 +220,13 @@ def test_a_loss_that_takes_three_nodes_with_it_is_blamed():
     assert (answer.status, ray.outcomes) == (Status.LOST, {"a": []})
 
 
+def test_workers_placed_on_a_node_that_is_gone_are_no_reason_to_give_up():
+    """Ray takes half a minute to notice, and starts one after the other there."""
+    ray = _FakeRay({"a": ["works"]}, ["dies"] * 20)
+    (answer,) = run(fake_pool(ray), alone([fake_job("a")]))
+    assert (answer.status, ray.killed) == (Status.OK, 20)
+
+
 def test_a_cluster_that_grows_gets_more_workers(monkeypatch):
     monkeypatch.setattr(workers, "CENSUS", 0.0)
     ray = _FakeRay({})
