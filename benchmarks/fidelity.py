@@ -11,9 +11,9 @@ initial weights, no draw of samples, no order of batches. Intervals are of a boo
 
 Prints a table and writes `scores.csv` (every training), `correlations.csv` and `fidelity.png` into `--out`. An archive
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
-only what they add. Where the archive is gone, `scores.csv` is read in its place. With `--long-seeds 2` the long
-training is also compared with itself, which bounds what any rung can reach. All losses take some 50 core-minutes an
-optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
+only what they add. Where the archive is gone, `scores.csv` is read in its place; the optimizers that are in it take part in
+any case. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can reach.
+All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
 """
 
 import argparse
@@ -204,6 +204,14 @@ def recalled(path: Path, proxy: str, losses: Sequence[Entry], plan: Plan) -> Ite
                 )
 
 
+def known_optimizers(path: Path) -> list[str]:
+    """Those that a `scores.csv` has trainings of; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(dict.fromkeys(row["optimizer"] for row in csv.DictReader(lines)))
+
+
 def seeds_of(series: str, count: int) -> list[int]:
     """The seeds of the rungs, or of the long trainings: never the same."""
     return [derive_seed("fidelity", series, number) for number in range(count)]
@@ -333,7 +341,8 @@ def main() -> None:
         losses = entries(study.proxy, options.losses, evaluate)
         results: dict[str, Results] = {}
         costs: dict[str, Cost] = {}
-        plans = {name: plan_of(study, name, options.seeds, options.long_seeds) for name in options.optimizer}
+        names = dict.fromkeys([*options.optimizer, *known_optimizers(scores)])
+        plans = {name: plan_of(study, name, options.seeds, options.long_seeds) for name in names}
         if scores.exists():
             for plan in plans.values():
                 archive.add(recalled(scores, study.proxy, losses, plan))

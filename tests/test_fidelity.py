@@ -64,6 +64,8 @@ def test_a_table_of_scores_stands_for_a_lost_archive(tmp_path):
     fidelity_report.write_scores(tmp_path, losses, {"sgd": results})
     found = {e.job: e for e in fidelity.recalled(tmp_path / "scores.csv", "mlp", losses, plan)}
     assert found == _trained(found)
+    assert fidelity.known_optimizers(tmp_path / "scores.csv") == ["sgd"]
+    assert fidelity.known_optimizers(tmp_path / "none.csv") == []
     assert len(found) == 2 * sum(len(seeds) * len(rung.budgets()) for rung, seeds in plan)
 
 
