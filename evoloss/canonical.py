@@ -191,6 +191,10 @@ def fold(name: str, *arguments: float) -> float:
     return value
 
 
+_UNDEFINED = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
+_PARTIAL = (sympy.Pow, sympy.log)  # what real numbers can be made imaginary by
+
+
 @functools.lru_cache(maxsize=SUBTREES)
 def _to_sympy(node: Node) -> Any:
     if isinstance(node, str):
@@ -270,9 +274,9 @@ def _check_exponent(exponent: Any) -> None:
 def _check(result: Any) -> None:
     """Refuse what is undefined, and what would make the next step of sympy's arithmetic explode."""
     for part in (result, *result.args):
-        if part in (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo):
+        if any(part is value for value in _UNDEFINED):
             raise ExpressionError("the formula is infinite or undefined everywhere, such as `1/(p - p)`")
-        if part is sympy.I or part.is_extended_real is False:
+        if part is sympy.I or (isinstance(part, _PARTIAL) and part.is_extended_real is False):
             raise ExpressionError("the formula is imaginary, such as `sqrt(-p)`")
         if part.is_Number and part != 0 and not 1 / MAX_NUMBER <= abs(part) <= MAX_NUMBER:
             raise ExpressionError(f"a constant of the formula leaves {1 / MAX_NUMBER:g} to {MAX_NUMBER:g}")

@@ -9,7 +9,7 @@ import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from evoloss.expression import Expression
 from evoloss.operators import OPERATORS, REDUCTIONS, VARIABLES
 from evoloss.syntax import Node, read_macro
 
+KNOWN = 4_096  # syntax trees whose expressions are kept: of those that are bred, half were there before
 ATTEMPTS = 200  # draws until a tree has a prediction and a target and keeps the limits; half of random trees do
 REDUCE_EARLY = 0.7  # share of scalar nodes, above the last level, that are reductions rather than sums of terms
 
@@ -142,7 +143,7 @@ class Grammar:
 
     def expression(self, tree: Individual) -> Expression:
         """The formula of a tree, macros expanded. Raises `ExpressionError` where it has no canonical form."""
-        return Expression.from_node(self._node(iter(tree)))
+        return _expression(self._node(iter(tree)))
 
     def _node(self, nodes: Iterator[Any]) -> Node:
         node = next(nodes)
@@ -273,6 +274,11 @@ class Grammar:
         words = [self.names[node.name] for node in tree if node.arity == 0 and not _is_constant(node)]
         rows = [VARIABLES[word] for word in words]
         return self._fits(tree) and any(row.prediction for row in rows) and any(row.target for row in rows)
+
+
+@lru_cache(maxsize=KNOWN)
+def _expression(node: Node) -> Expression:
+    return Expression.from_node(node)
 
 
 def _draw(low: float, high: float) -> float:
