@@ -11,9 +11,9 @@ initial weights, no draw of samples, no order of batches. Intervals are of a boo
 
 Prints a table and writes `scores.csv` (every training), `correlations.csv` and `fidelity.png` into `--out`. An archive
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
-only what they add. Where the archive is gone, `scores.csv` is read in its place; the optimizers that are in it take part in
-any case. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can reach.
-All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
+only what they add. Where the archive is gone, `scores.csv` is read in its place; the optimizers that are in it take
+part in any case. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can
+reach. All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
 """
 
 import argparse

@@ -97,7 +97,10 @@ class Refinement(Settings):
 
 
 class Evolution(Settings):
-    """The parameters of the genetic programming. The weights of crossovers and mutations are relative."""
+    """The parameters of the genetic programming. The weights of crossovers and mutations are relative.
+
+    Of losses that score alike and whose gradient fields have a cosine of `niche` or more, the best lives; above 1, all.
+    """
 
     population: Count = 40
     generations: Count = 6
@@ -105,6 +108,7 @@ class Evolution(Settings):
     max_seeds: Count = 5
     tournament: Annotated[int, Field(ge=2)] = 4
     parsimony: Annotated[float, Field(ge=1, le=2)] = 1.3
+    niche: Annotated[float, Field(gt=0, le=2)] = 0.99
     refinement: Refinement | None = None
     crossover: dict[Literal["one_point", "leaf_biased"], float] = {"one_point": 0.35, "leaf_biased": 0.15}
     mutation: dict[Literal["subtree", "node", "constant", "hoist", "shrink"], float] = {

@@ -8,6 +8,7 @@ from evoloss.config import RunConfig, Rung, SearchSpace
 from evoloss.contest import REFERENCE, Contender, Contest, averaged
 from evoloss.evidence import Judgement, difference, noise_ceiling, verdict
 from evoloss.expression import Expression
+from evoloss.niches import cleared
 from evoloss.ranking import ranked
 from evoloss.records import Candidate, Standing, Status
 from evoloss.regimes import OPTIMIZERS, Regime, regimes_of, with_optimizer
@@ -16,12 +17,18 @@ SEARCHED = "search"  # the regime of the search itself, or all of its regimes ta
 OTHER_DATA = ("fashion-mnist", "cifar10", "mnist", "cifar100")  # by preference; digits has 360 test images: too few
 
 
-def finalists(candidates: Iterable[Candidate], top: int) -> list[Candidate]:
-    """The evolved losses that meet the seeds: the best `top`, and the best of each family."""
-    evolved = [candidate for candidate in ranked(candidates) if not candidate.name]
-    first_of_family = {candidate.family: candidate.key for candidate in reversed(evolved)}
-    chosen = {*first_of_family.values(), *(candidate.key for candidate in evolved[:top])}
-    return [candidate for candidate in evolved if candidate.key in chosen]
+def finalists(candidates: Iterable[Candidate], top: int, niche: float) -> list[Candidate]:
+    """The evolved losses that meet the seeds: the best `top`, and the best of each family, each of its own niche."""
+    order = ranked(candidates)
+    families = {candidate.family for candidate in order if not candidate.name}  # that have no finalist yet
+    chosen: list[Candidate] = []
+    for candidate in cleared(order, niche):
+        if not families and len(chosen) >= top:
+            break
+        if not candidate.name and (len(chosen) < top or candidate.family in families):
+            chosen.append(candidate)
+            families.discard(candidate.family)
+    return chosen
 
 
 def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest]:
@@ -32,8 +39,8 @@ def contests(config: RunConfig, candidates: Sequence[Candidate]) -> list[Contest
     """
     playoff = config.space.playoff
     seeds = [c for c in candidates if c.name and c.fitness is not None]
-    everyone = _contenders([*finalists(candidates, playoff.top), *seeds])
-    best = _contenders(finalists(candidates, playoff.top)[: playoff.top])
+    chosen = finalists(candidates, playoff.top, config.space.evolution.niche)
+    everyone, best = _contenders([*chosen, *seeds]), _contenders(chosen[: playoff.top])
     homes = [_home(config, regime, everyone) for regime in regimes_of(config)]
     away = {name: _UNSEEN[name](config, homes) for name in playoff.unseen}
     return [*homes, *(replace(c, regime=name, contenders=best) for name, c in away.items() if c is not None)]

@@ -1,20 +1,23 @@
 """The CSV files of a run, from its archive alone; each is replaced whole, so that a reader never sees half of one."""
 
 import csv
+import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from evoloss.archive import Archive
 from evoloss.baselines import family
+from evoloss.config import RunConfig
 from evoloss.contest import REFERENCE
 from evoloss.errors import EvolossError
 from evoloss.evidence import Judgement, judge
 from evoloss.expression import Expression
 from evoloss.files import replace_file, write_csv
+from evoloss.niches import cleared
 from evoloss.playoff import SEARCHED
 from evoloss.ranking import pareto_front, ranked
 from evoloss.records import Candidate, Generation, Standing
@@ -32,6 +35,7 @@ COMPARED = (
     *("regime", "rank", "name", "expression", "family", "scale", "select_acc", "test_acc", "test_acc_sd", "test_n"),
     *("delta_ce", "delta_ce_low", "delta_ce_high", "p", "p_holm", "verdict", "lr", "lr_at_edge", "detail", "key"),
 )
+CROWD = 10  # times as many losses of one seed are read as there are rows to fill: most share a niche with a better one
 TEXTS = {"name", "expression", "best_expression", "latex", "family", "verdict", "parents", "status", "key", "token"}
 SCORED = ("regime", "loss", "seed", "select_acc", "test_acc")
 
@@ -39,30 +43,31 @@ Row = dict[str, Any]  # by the names of COLUMNS
 Tokens = Callable[[Candidate], str]  # gives a candidate its replay token, or nothing
 
 
-def write_tables(directory: Path, archive: Archive, top: int, token: Tokens = lambda _: "") -> None:
+def write_tables(directory: Path, archive: Archive, config: RunConfig, token: Tokens = lambda _: "") -> None:
     """Rewrite `hall_of_fame.csv`, `baselines.csv` and `generations.csv`."""
-    best, baselines = hall_of_fame(archive, top, token)
+    best, baselines = hall_of_fame(archive, config, token)
     write_csv(directory / "hall_of_fame.csv", COLUMNS, best)
     write_csv(directory / "baselines.csv", COLUMNS, baselines)
     names = [item.name for item in fields(Generation)]
     write_csv(directory / "generations.csv", names, [_cells(asdict(row)) for row in archive.generations()])
 
 
-def hall_of_fame(archive: Archive, top: int, token: Tokens = lambda _: "") -> tuple[list[Row], list[Row]]:
+def hall_of_fame(archive: Archive, config: RunConfig, token: Tokens = lambda _: "") -> tuple[list[Row], list[Row]]:
     """The rows of the hall of fame, and those of the hand-written losses.
 
-    The hall of fame has the best `top` losses, and below them those that took part in the playoff. Of a search in
+    The hall of fame has the best `config.top` losses, each the best of its niche, and below them those that took part
+    in the playoff. While a search goes on it may have fewer: of all losses not all are read. Of a search in
     several regimes `fitness` is the mean gain over cross-entropy, what the playoff measured are means as well, and
     `select_acc`, `scale` and `lr` are those of the first.
     """
     judged = _judged_by_key(archive)
-    candidates = archive.candidates() if judged else archive.leaders(top)  # a finalist may have any place
+    # A finalist may have any place.
+    candidates = archive.candidates() if judged else archive.leaders(CROWD * config.top)
     order = ranked(candidates)
-    best = [
-        (place, candidate)
-        for place, candidate in enumerate(order, 1)
-        if place <= top or (candidate.key in judged.get(SEARCHED, {}) and not candidate.name)
-    ]
+    winners = _winners(order, config, judged)
+    best = list(itertools.islice(winners, config.top))
+    if judged:
+        best += [(place, c) for place, c in winners if c.key in judged.get(SEARCHED, {}) and not c.name]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
     return (
         [_row(place, candidate, judged, token) for place, candidate in best],
@@ -70,17 +75,28 @@ def hall_of_fame(archive: Archive, top: int, token: Tokens = lambda _: "") -> tu
     )
 
 
-def write_pareto_front(directory: Path, archive: Archive, token: Tokens = lambda _: "") -> None:
-    """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first, with the ranks of all."""
-    write_csv(directory / "pareto.csv", COLUMNS, front(archive, token))
+def write_pareto_front(directory: Path, archive: Archive, config: RunConfig, token: Tokens = lambda _: "") -> None:
+    """Rewrite `pareto.csv`: the losses that no formula as small equals, the smallest first."""
+    write_csv(directory / "pareto.csv", COLUMNS, front(archive, config, token))
 
 
-def front(archive: Archive, token: Tokens = lambda _: "") -> list[Row]:
-    """The rows of the Pareto front of accuracy and complexity, the smallest first, with the ranks of all."""
+def front(archive: Archive, config: RunConfig, token: Tokens = lambda _: "") -> list[Row]:
+    """The rows of the Pareto front of accuracy and complexity, the smallest first.
+
+    Their ranks are those of the hall of fame, however long that were; who is in the niche of a better one has none.
+    """
     order = ranked(archive.candidates())
-    ranks = {candidate.key: place for place, candidate in enumerate(order, 1)}
     judged = _judged_by_key(archive)
-    return [_row(ranks[candidate.key], candidate, judged, token) for candidate in pareto_front(order)]
+    ranks = {candidate.key: place for place, candidate in _winners(order, config, judged)}
+    return [_row(ranks.get(candidate.key), candidate, judged, token) for candidate in pareto_front(order)]
+
+
+def _winners(
+    order: list[Candidate], config: RunConfig, judged: dict[str, dict[str, Judgement]]
+) -> Iterator[tuple[int, Candidate]]:
+    """The losses of the hall of fame with their ranks; finalists of the playoff have one in any case."""
+    finalists = judged.get(SEARCHED, {})
+    return enumerate(cleared(order, config.space.evolution.niche, lambda c: c.name or c.key in finalists), 1)
 
 
 def _judged_by_key(archive: Archive) -> dict[str, dict[str, Judgement]]:
@@ -92,7 +108,9 @@ def judgements(archive: Archive) -> dict[str, list[Judgement]]:
     return {regime: judge(standings, REFERENCE.key) for regime, standings in archive.standings().items()}
 
 
-def _row(rank: int, candidate: Candidate, judged: dict[str, dict[str, Judgement]], token: Tokens) -> dict[str, Any]:
+def _row(
+    rank: int | None, candidate: Candidate, judged: dict[str, dict[str, Judgement]], token: Tokens
+) -> dict[str, Any]:
     scores = list(candidate.scores.values())
     found = {regime: rows[candidate.key] for regime, rows in judged.items() if candidate.key in rows}
     return _cells(

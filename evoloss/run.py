@@ -79,7 +79,7 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
 
         def watch_and_write(progress: Progress) -> None:
             if progress.finished is not None:
-                report.write_tables(path, archive, config.top, token)
+                report.write_tables(path, archive, config, token)
                 logging.getLogger("evoloss").info("%s", progress.finished)
             watch(progress)
 
@@ -105,8 +105,8 @@ def carry_on(path: Path, watch: Watch, backend: Backend = HERE, pool: Pool | Non
 
 def _write_all(path: Path, archive: Archive, config: RunConfig, token: report.Tokens) -> None:
     with held():
-        report.write_tables(path, archive, config.top, token)
-        report.write_pareto_front(path, archive, token)
+        report.write_tables(path, archive, config, token)
+        report.write_pareto_front(path, archive, config, token)
 
 
 @contextlib.contextmanager

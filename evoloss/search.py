@@ -199,8 +199,8 @@ class Search:
         return self.census.candidates[tree.expression.key]
 
     def _leaders(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those whose further seeds tell the most; not more than there are elites, which bounds the cost."""
-        return self.selection.leaders(candidates, self.config.space.evolution.elites)
+        """Those whose further seeds tell the most."""
+        return self.selection.leaders(self.config.space.evolution, candidates)
 
     # Jobs
 

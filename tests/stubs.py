@@ -96,6 +96,6 @@ def run_directory(path, play=True, **changes):
         if play:
             contests = playoff.contests(run_config, archive.candidates())
             hold(contests, path / "archive.sqlite", lambda _: nullcontext(steady_pool))
-        report.write_tables(path, archive, run_config.top)
-        report.write_pareto_front(path, archive)
+        report.write_tables(path, archive, run_config)
+        report.write_pareto_front(path, archive, run_config)
     return path

@@ -33,9 +33,25 @@ ALL = [*EVOLVED, CE, NGL]
 
 
 def test_finalists_are_the_best_and_the_best_of_each_family():
-    chosen = [c.expression for c in playoff.finalists(ALL, 2)]
+    chosen = [c.expression for c in playoff.finalists(ALL, 2, 0.99)]
     assert chosen == [EVOLVED[0].expression, EVOLVED[1].expression, "pair(D*Y)"]
-    assert len(playoff.finalists(ALL, 100)) == 6
+    assert len(playoff.finalists(ALL, 100, 0.99)) == 6
+
+
+def test_no_two_finalists_share_a_niche():
+    fields = [(1.0, 0.0), (1.0, 0.01), (0.0, 1.0), (0.5, 0.5), (1.0, 0.02), (-1.0, 0.0), ()]
+    scores = [(0.84, 0.86), (0.83, 0.85), (0.86,), (0.81, 0.83), (0.5,), (0.4,), ()]
+    alike = [
+        replace(c, fingerprint=field, scores=dict(enumerate(seeds)))
+        for c, field, seeds in zip(EVOLVED, fields, scores, strict=True)
+    ]
+    first, second, _, third, metric, *_ = alike
+    noisy = [replace(first, scores={0: 0.85, 1: 0.83}), replace(second, scores={0: 0.81, 1: 0.85})]
+    assert playoff.finalists(alike, 2, 0.99) == [first, second, metric]  # twins, but for their scores
+    assert playoff.finalists([*noisy, *alike[2:]], 2, 0.99) == [noisy[0], third, metric]
+    assert playoff.finalists([*noisy, *alike[2:]], 2, 1.01) == [*noisy, metric]
+    named = replace(noisy[0], name="ce")
+    assert playoff.finalists([named, *noisy[1:], *alike[2:]], 1, 0.99) == [third, metric]
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ def tables(tmp_path_factory):
     directory = tmp_path_factory.mktemp("report")
     stubs.search(directory / "archive.sqlite")
     with closing(Archive(directory / "archive.sqlite", stubs.config().data())) as archive:
-        report.write_tables(directory, archive, top=5)
-        report.write_pareto_front(directory, archive)
+        report.write_tables(directory, archive, stubs.config(top=5))
+        report.write_pareto_front(directory, archive, stubs.config(top=5))
     names = ("hall_of_fame", "pareto", "baselines", "generations")
     return {name: pd.read_csv(directory / f"{name}.csv") for name in names}
 
@@ -64,11 +64,12 @@ def test_the_tables_are_those_of_all_candidates(tmp_path, monkeypatch):
     stubs.search(tmp_path / "archive.sqlite")
     with closing(Archive(tmp_path / "archive.sqlite", stubs.config().data())) as archive:
         for top in (1, 5, 1000):
-            report.write_tables(tmp_path, archive, top)
+            config = stubs.config(top=top)
+            report.write_tables(tmp_path, archive, config)
             tables = [path.read_text() for path in sorted(tmp_path.glob("*.csv"))]
             with monkeypatch.context() as patch:
                 patch.setattr(Archive, "leaders", lambda archive, count: archive.candidates())
-                report.write_tables(tmp_path, archive, top)
+                report.write_tables(tmp_path, archive, config)
             assert [path.read_text() for path in sorted(tmp_path.glob("*.csv"))] == tables
 
 
@@ -86,7 +87,7 @@ def played(tmp_path_factory):
     with closing(Archive(directory / "archive.sqlite", config.data())) as archive:
         contests = playoff.contests(config, archive.candidates())
         hold(contests, directory / "archive.sqlite", lambda _: nullcontext(stubs.steady_pool))
-        report.write_tables(directory, archive, top=2)
+        report.write_tables(directory, archive, stubs.config(top=2))
         judged = report.judgements(archive)
     return {name: pd.read_csv(directory / f"{name}.csv") for name in ("hall_of_fame", "baselines")}, judged
 

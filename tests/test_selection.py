@@ -6,7 +6,7 @@ import stubs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoloss.config import RunConfig
+from evoloss.config import Evolution, RunConfig
 from evoloss.expression import Expression
 from evoloss.ranking import pareto_front
 from evoloss.records import Candidate, Status
@@ -77,7 +77,7 @@ def test_parents_are_rated_and_the_dead_come_last(name):
 @pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.parametrize("places", [1, 2, 4, 100])
 def test_leaders_are_distinct_and_the_best_by_the_mean_is_among_them(name, places):
-    leaders = SELECTIONS[name].leaders([*DEAD, *MANY], places)
+    leaders = SELECTIONS[name].leaders(Evolution(population=100, elites=places), [*DEAD, *MANY])
     assert len({c.key for c in leaders}) == len(leaders) == min(places, len(MANY))
     assert leaders[0] == by_mean(MANY)[0]
 
@@ -86,7 +86,8 @@ def test_leaders_are_distinct_and_the_best_by_the_mean_is_among_them(name, place
 def test_the_order_of_candidates_does_not_matter(name):
     assert SELECTIONS[name].rate(MANY) == SELECTIONS[name].rate(MANY[::-1])
     assert surviving(name, MANY, [], 9) == surviving(name, MANY[::-1], [], 9)
-    assert SELECTIONS[name].leaders(MANY, 5) == SELECTIONS[name].leaders(MANY[::-1], 5)
+    five = Evolution(elites=5)
+    assert SELECTIONS[name].leaders(five, MANY) == SELECTIONS[name].leaders(five, MANY[::-1])
 
 
 def test_rank_prefers_newcomers_to_the_old_that_are_no_elites():
@@ -122,7 +123,7 @@ def test_further_seeds_go_round_on_the_front():
     """However long the front, each member is met before any is met twice; the best has a place of its own."""
     candidates = [candidate(place, 0.5 + place / 100, place) for place in range(1, 8)]
     for _ in range(6):
-        best, other = SELECTIONS["nsga2"].leaders(candidates, 2)
+        best, other = SELECTIONS["nsga2"].leaders(Evolution(elites=2), candidates)
         assert best is candidates[-1]
         other.scores[len(other.scores)] = other.scores[0]
     assert [len(c.scores) for c in candidates] == [2] * 6 + [1]
@@ -175,6 +176,17 @@ def test_a_lucky_seed_makes_no_elite():
     known = Known()
     old = [known.enter("a", 0.90, 0.80), known.enter("b", 0.904, 0.794)]
     assert surviving_trees(known, old, [known.enter("lucky", 0.88)], 2) == ["a", "b"]
+
+
+def test_of_a_niche_the_best_lives_on_and_gets_further_seeds():
+    known = Known()
+    trees = [known.enter("twin", 0.89, 0.91), known.enter("best", 0.92, 0.9), known.enter("other", 0.7)]
+    for tree, field in zip(trees, [(1.0, 0.1), (2.0, 0.0), (0.0, 1.0)], strict=True):
+        known[tree.expression.key].fingerprint = field
+    assert surviving_trees(known, trees[:2], trees[2:], 5) == ["best", "other"]
+    assert surviving_trees(known, trees[1:], trees[:1], 5) == ["best", "other"]
+    leaders = SELECTIONS["rank"].leaders(Evolution(elites=2), known.values())
+    assert [candidate.expression for candidate in leaders] == ["best", "other"]
 
 
 def test_parents_are_rated_by_rung_and_then_by_the_bound():

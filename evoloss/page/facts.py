@@ -95,7 +95,7 @@ def _hint(directory: Path) -> str:
 
 def of(directory: Path, config: RunConfig, archive: Archive) -> Facts:
     """The facts of a run whose archive is open."""
-    best, baselines = report.hall_of_fame(archive, config.top)
+    best, baselines = report.hall_of_fame(archive, config)
     return Facts(
         directory,
         config,
@@ -103,7 +103,7 @@ def of(directory: Path, config: RunConfig, archive: Archive) -> Facts:
         archive.generations(),
         best,
         baselines,
-        report.front(archive),
+        report.front(archive, config),
         archive.candidates(),
         report.judgements(archive),
         archive.costs(),
