@@ -36,8 +36,8 @@ def shown(text: str, width: int = HOVER_WIDTH) -> str:
 
 
 def name_of(row: Row) -> str:
-    """A loss in a few characters: its name, or its rank in the hall of fame."""
-    return str(row["name"] or f"#{row['rank']}")
+    """A loss in a few characters: its name, or its rank in the hall of fame if it has one."""
+    return str(row["name"] or ("" if row["rank"] is None else f"#{row['rank']}"))
 
 
 def measure(facts: Facts) -> str:

@@ -6,7 +6,7 @@ import pytest
 import stubs
 
 from evoloss.page import facts
-from evoloss.page.figures import FIGURES, HOVER_WIDTH, shown
+from evoloss.page.figures import FIGURES, HOVER_WIDTH, name_of, shown
 
 COLOR = re.compile(r"--color-[a-z]+")
 
@@ -55,6 +55,12 @@ def test_the_front_has_its_formulas_on_hover(played):
     assert [text.split("<br><b>")[0].replace("<br>", " ") for text in front["hovertext"]] == [
         f"{row['name']}: {row['expression']}" if row["name"] else row["expression"] for row in played.front
     ]
+
+
+def test_a_loss_goes_by_its_name_or_its_rank():
+    """Of the Pareto front, who is in the niche of a better one has no rank."""
+    rows = [{"name": "ce", "rank": 3}, {"name": "", "rank": 2}, {"name": "", "rank": None}]
+    assert [name_of(row) for row in rows] == ["ce", "#2", ""]
 
 
 def test_every_loss_of_the_last_rung_is_a_dot_once(played):
