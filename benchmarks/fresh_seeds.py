@@ -1,10 +1,10 @@
 """Do the best losses of a search stay the best on fresh seeds? `python -m benchmarks.fresh_seeds`.
 
-Searches, then trains the leading losses again on seeds that no search uses, at their best rates. Prints how many of
-the first five are among the first five of the re-run, when the search ranks them by the lower bound (as evoloss does),
-by their means, and by the one seed that all have met; and the mean fresh score of these five. `--regimes adam,sgd`
-ranks by gains over cross-entropy. Three searches on digits take some ten minutes on two cores. `--run DIR` takes a run
-that is complete, and searches nothing.
+Searches, then trains the leading losses again, each the best of its niche, on seeds that no search uses, at their best
+rates. Prints how many of the first five are among the first five of the re-run, when the search ranks them by the lower
+bound (as evoloss does), by their means, and by the one seed that all have met; and the mean fresh score of these five.
+`--regimes adam,sgd` ranks by gains over cross-entropy. Three searches on digits take some ten minutes on two cores.
+`--run DIR` takes a run that is complete, and searches nothing.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from evoloss import data, report, run
 from evoloss.archive import Archive
 from evoloss.climb import Climb
 from evoloss.config import RunConfig, load_run, load_space
+from evoloss.niches import cleared
 from evoloss.ranking import ranked
 from evoloss.records import Candidate
 from evoloss.search import Search
@@ -50,7 +51,8 @@ def measured(config: RunConfig, pool: Pool, path: Path) -> list[dict[str, object
     with closing(Archive(path, config.data())) as archive:
         Search(config, archive, pool).run()
         candidates = archive.candidates()
-        evolved = [c for c in candidates if not c.name]
+        distinct = cleared(ranked(candidates), config.space.evolution.niche)
+        evolved = [c for c in distinct if not c.name]
         leading = {c.key: c for order in ORDERS.values() for c in order(evolved)[:LEADING]}
         ce = next(c for c in candidates if c.name == "ce")
         climb = Climb(config, lambda _, jobs: archive.answers(jobs, pool), "fresh")
