@@ -156,7 +156,7 @@ _REDUCED = {name: type(name, (_Opaque,), {}) for name in REDUCTIONS}
 _OWN: dict[str, Any] = {head.__name__: head for head in (sigmoid, softplus, relu, tanh, maximum, minimum)}
 _HEADS = {name: _OWN.get(row.sympy) or getattr(sympy, row.sympy) for name, row in OPERATORS.items()} | _REDUCED
 _NAMES = {head: name for name, head in _HEADS.items() if not (name in OPERATORS and OPERATORS[name].symbol)}
-
+_UNDEFINED = frozenset((sympy.zoo, sympy.nan, sympy.oo, -sympy.oo))
 _FLAT = {"add", "sub", "mul", "neg", "max", "min"}  # long sums, products and maxima nest in text only
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
@@ -189,10 +189,6 @@ def fold(name: str, *arguments: float) -> float:
         shown = write((name, *arguments))
         raise ExpressionError(f"`{shown}` is not a finite real number")
     return value
-
-
-_UNDEFINED = (sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
-_PARTIAL = (sympy.Pow, sympy.log)  # what real numbers can be made imaginary by
 
 
 @functools.lru_cache(maxsize=SUBTREES)
@@ -274,9 +270,9 @@ def _check_exponent(exponent: Any) -> None:
 def _check(result: Any) -> None:
     """Refuse what is undefined, and what would make the next step of sympy's arithmetic explode."""
     for part in (result, *result.args):
-        if any(part is value for value in _UNDEFINED):
+        if part in _UNDEFINED:
             raise ExpressionError("the formula is infinite or undefined everywhere, such as `1/(p - p)`")
-        if part is sympy.I or (isinstance(part, _PARTIAL) and part.is_extended_real is False):
+        if part is sympy.I or (isinstance(part, (sympy.Pow, sympy.log)) and part.is_extended_real is False):
             raise ExpressionError("the formula is imaginary, such as `sqrt(-p)`")
         if part.is_Number and part != 0 and not 1 / MAX_NUMBER <= abs(part) <= MAX_NUMBER:
             raise ExpressionError(f"a constant of the formula leaves {1 / MAX_NUMBER:g} to {MAX_NUMBER:g}")

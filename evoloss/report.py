@@ -4,7 +4,7 @@ import csv
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,11 @@ def hall_of_fame(archive: Archive, config: RunConfig, token: Tokens = lambda _: 
     # A finalist may have any place.
     candidates = archive.candidates() if judged else archive.leaders(CROWD * config.top)
     order = ranked(candidates)
-    winners = _winners(order, config, judged)
+    finalists = judged.get(SEARCHED, {})
+    winners = _winners(order, config, finalists)
     best = list(itertools.islice(winners, config.top))
-    if judged:
-        best += [(place, c) for place, c in winners if c.key in judged.get(SEARCHED, {}) and not c.name]
+    if finalists:
+        best += [(place, c) for place, c in winners if c.key in finalists and not c.name]
     baselines = [c for c in order if c.name] + [c for c in candidates if c.name and c.fitness is None]
     return (
         [_row(place, candidate, judged, token) for place, candidate in best],
@@ -87,15 +88,12 @@ def front(archive: Archive, config: RunConfig, token: Tokens = lambda _: "") -> 
     """
     order = ranked(archive.candidates())
     judged = _judged_by_key(archive)
-    ranks = {candidate.key: place for place, candidate in _winners(order, config, judged)}
+    ranks = {candidate.key: place for place, candidate in _winners(order, config, judged.get(SEARCHED, {}))}
     return [_row(ranks.get(candidate.key), candidate, judged, token) for candidate in pareto_front(order)]
 
 
-def _winners(
-    order: list[Candidate], config: RunConfig, judged: dict[str, dict[str, Judgement]]
-) -> Iterator[tuple[int, Candidate]]:
-    """The losses of the hall of fame with their ranks; finalists of the playoff have one in any case."""
-    finalists = judged.get(SEARCHED, {})
+def _winners(order: list[Candidate], config: RunConfig, finalists: Container[str]) -> Iterator[tuple[int, Candidate]]:
+    """The losses of the hall of fame with their ranks; finalists of the playoff (keys) have one in any case."""
     return enumerate(cleared(order, config.space.evolution.niche, lambda c: c.name or c.key in finalists), 1)
 
 

@@ -56,17 +56,14 @@ def _elites_and_newcomers(
     config: RunConfig, population: list[Individual], newcomers: list[Individual], candidates: Candidates
 ) -> list[Individual]:
     """Elites by rank, then newcomers, best first; the old ones fill what they leave. Each is the best of its niche."""
-
-    def candidate(tree: Individual) -> Candidate:
-        return candidates[tree.expression.key]
-
     evolution = config.space.evolution
-    alive = {candidate(tree).key: candidate(tree) for tree in [*population, *newcomers]}
-    winners = {winner.key: place for place, winner in enumerate(cleared(ranked(alive.values()), evolution.niche))}
+    keys = dict.fromkeys(tree.expression.key for tree in [*population, *newcomers])  # a set would differ in its order
+    winners = cleared(ranked(candidates[key] for key in keys), evolution.niche)
+    places = {winner.key: place for place, winner in enumerate(winners)}
 
     def best_first(trees: Iterable[Individual]) -> list[Individual]:
-        living = [tree for tree in trees if tree.expression.key in winners]
-        return sorted(living, key=lambda tree: winners[tree.expression.key])
+        living = [tree for tree in trees if tree.expression.key in places]
+        return sorted(living, key=lambda tree: places[tree.expression.key])
 
     elites = best_first([*population, *newcomers])[: evolution.elites]
     chosen = {tree.expression.key: tree for tree in [*elites, *best_first(newcomers), *best_first(population)]}

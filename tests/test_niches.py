@@ -63,7 +63,7 @@ def test_who_has_no_field_or_is_spared_is_let_through():
 
 
 def test_who_scores_otherwise_is_another_loss():
-    """On the one seed that all have met: by the noise of a seed, .01, at most; at another rung scores tell nothing."""
+    """If by more than the noise of a seed, on the seeds that both have met; at another rung scores tell nothing."""
     best = candidate(0, (1.0, 0.0), 0.80, 0.82)
     noisy = candidate(1, (0.0, 1.0), 0.72, 0.70)
     same, worse = candidate(2, (1.0, 0.01), 0.79), candidate(3, (1.0, 0.01), 0.7)
