@@ -60,18 +60,19 @@ def _nodes(node: Node, level: int = 0) -> Iterator[tuple[Node, int]]:
 
 
 def _fixpoint(node: Node) -> Node:
-    for _ in range(MAX_PASSES):
-        try:
-            after = _to_node(_to_sympy(node))
-        except ExpressionError:
-            raise
-        except (OverflowError, RecursionError, ZeroDivisionError):
-            raise ExpressionError("a constant part of the formula is too large") from None
-        except (ArithmeticError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-            raise ExpressionError(f"sympy fails at this formula ({type(error).__name__})") from None
-        if after == node:
-            return node
-        node = after
+    try:
+        expression = _to_sympy(node)
+        for _ in range(MAX_PASSES):
+            node = _to_node(expression)
+            if (again := _to_sympy(node)) == expression:
+                return node
+            expression = again
+    except ExpressionError:
+        raise
+    except (OverflowError, RecursionError, ZeroDivisionError):
+        raise ExpressionError("a constant part of the formula is too large") from None
+    except (ArithmeticError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        raise ExpressionError(f"sympy fails at this formula ({type(error).__name__})") from None
     raise ExpressionError("the formula has no stable canonical form")
 
 
@@ -186,8 +187,7 @@ def fold(name: str, *arguments: float) -> float:
     except (ValueError, ZeroDivisionError, OverflowError):
         value = math.nan
     if not abs(value) < math.inf:
-        shown = write((name, *arguments))
-        raise ExpressionError(f"`{shown}` is not a finite real number")
+        raise ExpressionError(f"`{write((name, *arguments))}` is not a finite real number")
     return value
 
 
@@ -272,7 +272,8 @@ def _check(result: Any) -> None:
     for part in (result, *result.args):
         if part in _UNDEFINED:
             raise ExpressionError("the formula is infinite or undefined everywhere, such as `1/(p - p)`")
-        if part is sympy.I or (isinstance(part, (sympy.Pow, sympy.log)) and part.is_extended_real is False):
+        root = part.is_Pow and not part.exp.is_Integer  # a whole power of what is real is real
+        if part is sympy.I or ((root or isinstance(part, sympy.log)) and part.is_extended_real is False):
             raise ExpressionError("the formula is imaginary, such as `sqrt(-p)`")
         if part.is_Number and part != 0 and not 1 / MAX_NUMBER <= abs(part) <= MAX_NUMBER:
             raise ExpressionError(f"a constant of the formula leaves {1 / MAX_NUMBER:g} to {MAX_NUMBER:g}")
@@ -371,8 +372,7 @@ def _negated(term: Node) -> Node:
     if isinstance(term, float):
         return -term
     if isinstance(term, tuple) and len(term) == 3 and term[0] in ("mul", "div"):
-        name, left, right = term
-        return (name, _negated(left), right)
+        return (term[0], _negated(term[1]), term[2])
     return ("neg", term)
 
 
