@@ -1,6 +1,7 @@
 """The command line: parses, wires, prints. What is heavy is imported inside the command that needs it."""
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -25,29 +26,21 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
         raise typer.Exit
 
 
-_COMMANDS = (
-    search.search,
-    search.resume,
-    compare.compare,
-    compare.evaluate,
-    report.report,
-    report.watch,
-    stress.stress,
-    simplify.simplify,
-    replay.replay,
-    export.export,
-    reproduce.reproduce,
-    explain.explain,
-    listings.baselines,
-    listings.spaces,
-    listings.datasets,
-)
+# By the heading under which `--help` lists them.
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Search": (search.search, search.resume, report.watch, report.report),
+    "Judge": (compare.compare, compare.evaluate, stress.stress, replay.replay, reproduce.reproduce),
+    "Understand and use": (explain.explain, simplify.simplify, export.export),
+    "What there is": (listings.baselines, listings.spaces, listings.datasets),
+}
 
 # Whose arguments are formulas: one such as `-y*log(p)` begins as an option does.
 _OF_FORMULAS = ("explain", "export", "simplify", "stress")
 
-for _command in _COMMANDS:
-    app.command(context_settings={"ignore_unknown_options": _command.__name__ in _OF_FORMULAS})(_command)
+for _heading, _commands in _COMMANDS.items():
+    for _command in _commands:
+        _settings = {"ignore_unknown_options": _command.__name__ in _OF_FORMULAS}
+        app.command(rich_help_panel=_heading, context_settings=_settings)(_command)
 
 # click's; newer versions of typer bring their own click, and export no other name of it.
 _UsageError: Any = typer.BadParameter.__base__

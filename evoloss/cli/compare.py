@@ -12,14 +12,26 @@ from evoloss.cli.options import (
     Address,
     AsJson,
     Asked,
+    Batch,
     Cache,
     DataDir,
     Dataset,
+    DatasetOfRun,
     Device,
+    DrawnSamples,
+    Epochs,
     Gpus,
     Imbalance,
+    ImbalanceOfRun,
     LabelNoise,
+    LabelNoiseOfRun,
+    Optimizer,
+    Optimizers,
     Proxy,
+    Rates,
+    RatesOfBoth,
+    Seed,
+    Seeds,
     Space,
     Workers,
     canonical,
@@ -37,43 +49,24 @@ if TYPE_CHECKING:
     from evoloss.comparison import Comparison
     from evoloss.evidence import Judgement
 
-Seeds = Annotated[int, typer.Option(min=1, help="Fresh seeds of each loss.")]
-Seed = Annotated[int, typer.Option(help="Draws all other seeds.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Training samples, drawn anew for each seed.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Default from the playoff of the space.")]
-Batch = Annotated[int | None, typer.Option(min=2, help="Default from the playoff of the space.")]
-Rates = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Learning rates to choose from, such as 3e-4,1e-3,3e-3: the first optimizer's. The other's are 30 times "
-        "as high (sgd) or low (adam), unless it has its own: --lr sgd:0.01,0.03,0.1."
-    ),
-]
-Optimizers = Annotated[str, typer.Option(help="adam, sgd, or adam,sgd for both.")]
-
 
 def compare(
     losses: Annotated[str | None, typer.Option(help="Names of `evoloss baselines`, such as ce,ngl; or all.")] = None,
     expr: Annotated[list[str] | None, typer.Option(help="A formula; repeatable.")] = None,
     run: Annotated[Path | None, typer.Option(help="A run directory: its best losses, on its data and proxy.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many losses of the run.")] = 5,
-    dataset: Annotated[str | None, typer.Option(help="Default: the run's, or digits.")] = None,
+    dataset: DatasetOfRun = None,
     seeds: Seeds = 10,
     seed: Seed = 0,
     proxy: Proxy = None,
     space: Space = "hybrid",
-    samples: Samples = None,
+    samples: DrawnSamples = None,
     epochs: Epochs = None,
-    lr: Rates = None,
+    lr: RatesOfBoth = None,
     optimizer: Optimizers = "adam",
     batch_size: Batch = None,
-    label_noise: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.99, help="Share of training labels made wrong; default: the run's, or 0."),
-    ] = None,
-    imbalance: Annotated[
-        float | None, typer.Option(min=1, help="Largest to smallest training class; default: the run's, or 1.")
-    ] = None,
+    label_noise: LabelNoiseOfRun = None,
+    imbalance: ImbalanceOfRun = None,
     out: Annotated[Path | None, typer.Option(help="The directory; default runs/<date>-compare-<dataset>.")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,
@@ -141,10 +134,10 @@ def evaluate(
     amp: vision.Amp = False,
     pretrained: vision.Pretrained = False,
     space: Space = "hybrid",
-    samples: Samples = None,
+    samples: DrawnSamples = None,
     epochs: Epochs = None,
     lr: Rates = None,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    optimizer: Optimizer = "adam",
     batch_size: Batch = None,
     label_noise: LabelNoise = 0.0,
     imbalance: Imbalance = 1.0,

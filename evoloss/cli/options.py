@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,31 +15,63 @@ if TYPE_CHECKING:
     from evoloss.config import SearchSpace
     from evoloss.records import DataSpec
 
-Dataset = Annotated[str, typer.Option(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
-DataDir = Annotated[str | None, typer.Option(help="Where to look for data first.")]
-Proxy = Annotated[str | None, typer.Option(help="mlp or inception; the default depends on the data set.")]
-Space = Annotated[str, typer.Option(help="A name of `evoloss spaces`, or the path of a TOML file.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Processes; default one a core; 0 runs in this process.")]
-Address = Annotated[str | None, typer.Option(help="Join a running Ray cluster, for instance auto.")]
-Cache = Annotated[
-    Path | None, typer.Option(help="A file of evaluations that runs on this machine share; made if it is not there.")
+# How `--help` groups options; those that are about what a command does come first, under no heading of their own.
+about_data = partial(typer.Option, rich_help_panel="Data and network")
+about_training = partial(typer.Option, rich_help_panel="Training")
+about_machine = partial(typer.Option, rich_help_panel="Machine")
+about_output = partial(typer.Option, rich_help_panel="Output")
+
+Dataset = Annotated[str, about_data(help="A name of `evoloss datasets`, or folder:PATH for your own images.")]
+DatasetOfRun = Annotated[str | None, about_data(help="Default: the run's, or digits.")]
+DataDir = Annotated[str | None, about_data(help="Where to look for data first.")]
+Proxy = Annotated[str | None, about_data(help="mlp or inception; the default depends on the data set.")]
+Samples = Annotated[int | None, about_data(min=1, help="Keep that many training samples.")]
+LabelNoise = Annotated[float, about_data(min=0, max=0.99, help="Share of training labels made wrong.")]
+LabelNoiseOfRun = Annotated[
+    float | None, about_data(min=0, max=0.99, help="Share of training labels made wrong; default: the run's, or 0.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Imbalance = Annotated[float, about_data(min=1, help="Ratio of the largest to the smallest training class.")]
+ImbalanceOfRun = Annotated[
+    float | None,
+    about_data(min=1, help="Ratio of the largest to the smallest training class; default: the run's, or 1."),
+]
+
+Space = Annotated[str, typer.Option(help="A name of `evoloss spaces`, or the path of a TOML file.")]
+
+Seeds = Annotated[int, about_training(min=1, help="Fresh seeds of each loss.")]
+Seed = Annotated[int, about_training(help="Draws all other seeds.")]
+DrawnSamples = Annotated[int | None, about_training(min=1, help="Training samples, drawn anew for each seed.")]
+Epochs = Annotated[int | None, about_training(min=1, help="Default from the playoff of the space.")]
+Batch = Annotated[int | None, about_training(min=2, help="Default from the playoff of the space.")]
+Optimizer = Annotated[str, about_training(help="adam or sgd.")]
+Optimizers = Annotated[str, about_training(help="adam, sgd, or adam,sgd for both.")]
+Rates = Annotated[list[str] | None, about_training(help="Learning rates to choose from, such as 1e-3,3e-3.")]
+RatesOfBoth = Annotated[
+    list[str] | None,
+    about_training(
+        help="Learning rates to choose from, such as 3e-4,1e-3,3e-3: the first optimizer's. The other's are 30 times "
+        "as high (sgd) or low (adam), unless it has its own: --lr sgd:0.01,0.03,0.1."
+    ),
+]
+
+Workers = Annotated[int | None, about_machine(min=0, help="Processes; default one a core; 0 runs in this process.")]
+Address = Annotated[str | None, about_machine(help="Join a running Ray cluster, for instance auto.")]
+Cache = Annotated[
+    Path | None, about_machine(help="A file of evaluations that runs on this machine share; made if it is not there.")
+]
+Device = Annotated[str, about_machine(help="auto, cpu or cuda.")]
 Gpus = Annotated[
     float | None,
-    typer.Option(
+    about_machine(
         "--gpus-per-worker", min=0.0001, help="Share of a GPU that a worker takes, such as 0.1; default: an equal one."
     ),
 ]
-Samples = Annotated[int | None, typer.Option(min=1, help="Keep that many training samples.")]
-LabelNoise = Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels made wrong.")]
-Imbalance = Annotated[float, typer.Option(min=1, help="Ratio of the largest to the smallest training class.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while searching.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Event files in the run directory.")]
-Mlflow = Annotated[bool, typer.Option("--mlflow", help="Each generation to MLflow as well.")]
-Wandb = Annotated[bool, typer.Option("--wandb", help="Each generation to Weights & Biases as well.")]
+Quiet = Annotated[bool, about_output("--quiet", help="Print nothing while searching.")]
+AsJson = Annotated[bool, about_output("--json", help="Print JSON for machines.")]
+Tensorboard = Annotated[bool, about_output("--tensorboard", help="Event files in the run directory.")]
+Mlflow = Annotated[bool, about_output("--mlflow", help="Each generation to MLflow as well.")]
+Wandb = Annotated[bool, about_output("--wandb", help="Each generation to Weights & Biases as well.")]
 
 
 def read_sinks(**wanted: bool) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli.options import AsJson, DataDir, Device, read_backend, read_device
+from evoloss.cli.options import AsJson, DataDir, Device, about_machine, read_backend, read_device
 from evoloss.cli.printing import counting, interruptible
 from evoloss.errors import EvolossError
 from evoloss.tables import print_table
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evoloss.replay import Repeat
     from evoloss.tokens import Token
 
-Processes = Annotated[int, typer.Option(min=0, help="Worker processes; 0, the default, trains in this process.")]
+Processes = Annotated[int, about_machine(min=0, help="Worker processes; 0, the default, trains in this process.")]
 
 
 def replay(

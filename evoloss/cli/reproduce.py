@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoloss.cli.options import AsJson, DataDir
+from evoloss.cli.options import AsJson, DataDir, about_data, about_training
 from evoloss.cli.printing import interruptible, progress_bar
 from evoloss.tables import print_table
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="A recipe, or the path of a TOML file; none lists them.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Default: of the recipe's, what is at hand.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the original's.")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Train on no more than that many samples.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each loss.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed; the others follow it.")] = 0,
+    dataset: Annotated[str | None, about_data(help="Default: of the recipe's, what is at hand.")] = None,
+    epochs: Annotated[int | None, about_training(min=1, help="Default: the original's.")] = None,
+    samples: Annotated[int | None, about_data(min=1, help="Train on no more than that many samples.")] = None,
+    seeds: Annotated[int, about_training(min=1, help="Trainings of each loss.")] = 1,
+    seed: Annotated[int, about_training(help="The first seed; the others follow it.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Default runs/<date>-reproduce-<name>.")] = None,
     data_dir: DataDir = None,
     pictures: Annotated[bool, typer.Option(help="Draw distances, t-SNE and embeddings.")] = True,

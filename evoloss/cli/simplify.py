@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoloss.cli.compare import Batch, Epochs, Samples, Seed
 from evoloss.cli.options import (
     Address,
     AsJson,
+    Batch,
     Cache,
     DataDir,
+    DatasetOfRun,
     Device,
+    DrawnSamples,
+    Epochs,
     Gpus,
+    ImbalanceOfRun,
+    LabelNoiseOfRun,
+    Optimizer,
     Proxy,
+    Rates,
+    Seed,
     Space,
     Workers,
     full_path,
@@ -38,24 +46,19 @@ def simplify(
     margin: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="The accuracy that a smaller formula may lose, as a fraction.")
     ] = 0.002,
-    dataset: Annotated[str | None, typer.Option(help="Default: that of RUN, or digits.")] = None,
+    dataset: DatasetOfRun = None,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds of the confirmation.")] = 20,
     scouts: Annotated[int, typer.Option(min=1, help="Seeds on which smaller formulas are tried.")] = 3,
     seed: Seed = 0,
     proxy: Proxy = None,
     space: Space = "hybrid",
-    samples: Samples = None,
+    samples: DrawnSamples = None,
     epochs: Epochs = None,
-    lr: Annotated[list[str] | None, typer.Option(help="Learning rates to choose from, such as 1e-3,3e-3.")] = None,
-    optimizer: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
+    lr: Rates = None,
+    optimizer: Optimizer = "adam",
     batch_size: Batch = None,
-    label_noise: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.99, help="Share of training labels made wrong; default: that of RUN, or 0."),
-    ] = None,
-    imbalance: Annotated[
-        float | None, typer.Option(min=1, help="Largest to smallest training class; default: that of RUN, or 1.")
-    ] = None,
+    label_noise: LabelNoiseOfRun = None,
+    imbalance: ImbalanceOfRun = None,
     out: Annotated[Path | None, typer.Option(help="The directory; default runs/<date>-simplify-<dataset>.")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,

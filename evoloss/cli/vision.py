@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from evoloss.cli.options import about_data, about_training
 from evoloss.cli.printing import interruptible
 from evoloss.errors import EvolossError
 
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
 
 Task = Annotated[
     str,
-    typer.Option(help="classification, or segmentation: a loss per pixel, on voc2012 or folder:PATH with masks."),
+    about_data(help="classification, or segmentation: a loss per pixel, on voc2012 or folder:PATH with masks."),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
+    about_data(
         help="A network of torchvision in place of a proxy, such as resnet18 (10 epochs unless told) or, per pixel, "
         "fcn_resnet50 (30)."
     ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=8, help="Pixels a side; default 224 for a folder, 256 with masks, else their own, 32 at least."),
+    about_data(min=8, help="Pixels a side; default 224 for a folder, 256 with masks, else their own, 32 at least."),
 ]
-Amp = Annotated[bool, typer.Option("--amp", help="Compute the network in bfloat16, the loss in float32.")]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="Begin with torchvision's weights, not at random.")]
+Amp = Annotated[bool, about_training("--amp", help="Compute the network in bfloat16, the loss in float32.")]
+Pretrained = Annotated[bool, about_training("--pretrained", help="Begin with torchvision's weights, not at random.")]
 
 DEFAULT_SEGMENTER = "lraspp_mobilenet_v3_large"
 
