@@ -13,7 +13,7 @@ Prints a table and writes `scores.csv` (every training), `correlations.csv` and 
 there keeps every training: the same command carries on where it was stopped, and more seeds, losses or optimizers cost
 only what they add. Where the archive is gone, `scores.csv` is read in its place; the optimizers that are in it take
 part in any case. With `--long-seeds 2` the long training is also compared with itself, which bounds what any rung can
-reach. All losses take some 50 core-minutes an optimizer on Fashion-MNIST, and 5 core-hours on CIFAR-10.
+reach. All losses take some 60 core-minutes an optimizer on Fashion-MNIST, and 7 core-hours on CIFAR-10.
 """
 
 import argparse
@@ -120,6 +120,9 @@ class Cost:
         return reading.seeds * len(budgets) * (self.training + self.step * steps(budgets[0]))
 
 
+Costs = dict[tuple[str, int], Cost]  # by optimizer and pooled pixels
+
+
 @dataclass(frozen=True)
 class Prediction:
     """How well a reading under one optimizer predicts the long training under `long`, the same or another.
@@ -222,12 +225,18 @@ def steps(budget: Budget) -> int:
     return budget.epochs * -(-budget.samples // budget.batch_size)
 
 
-def clocked(study: Study, optimizer: str, workbenches: Workbenches) -> Cost:
-    """From the processor time of the shortest and of the last rung, in turn and in this process: medians.
+def clocked(study: Study, optimizer: str, workbenches: Workbenches) -> Costs:
+    """By optimizer and by how many pixels are pooled: from the processor time of the shortest and of the last rung.
 
-    As many trainings as the engine puts together are timed together.
+    They run in turn and in this process, as many trainings together as the engine puts together; the medians count.
     """
-    chosen = [with_optimizer(middle(rung), optimizer).budgets()[0] for rung in (study.rungs[0], study.rungs[-1])]
+    sizes = dict.fromkeys(rung.pooled for rung in (*study.rungs, study.long))
+    return {(optimizer, pooled): _clocked(study, optimizer, pooled, workbenches) for pooled in sizes}
+
+
+def _clocked(study: Study, optimizer: str, pooled: int, workbenches: Workbenches) -> Cost:
+    ends = (middle(rung).model_copy(update={"pooled": pooled}) for rung in (study.rungs[0], study.rungs[-1]))
+    chosen = [with_optimizer(rung, optimizer).budgets()[0] for rung in ends]
     pairs: list[tuple[float, ...]] = []
     for _ in range(1 + TURNS):
         pairs.append(tuple(_seconds(study.proxy, budget, workbenches) for budget in chosen))
@@ -265,7 +274,7 @@ def middle(rung: Rung) -> Rung:
     return rung.model_copy(update={"rates": (statistics.median_low(rung.rates),)})
 
 
-def predictions(study: Study, results: dict[str, Results], costs: dict[str, Cost], count: int) -> list[Prediction]:
+def predictions(study: Study, results: dict[str, Results], costs: Costs, count: int) -> list[Prediction]:
     """Every reading under every optimizer against every long training, the same optimizer's first.
 
     Where the long training has several seeds, the last reading of an optimizer is the long training itself, its second
@@ -282,7 +291,8 @@ def predictions(study: Study, results: dict[str, Results], costs: dict[str, Cost
         if optimizer == other and len(repeats) > 1:
             compared.append((long, repeats[1:], repeats[0]))
         for reading, vectors, truth in compared:
-            cost = costs[optimizer].of(reading) / costs[other].of(long)
+            spent = costs[optimizer, reading.rung.pooled].of(reading)
+            cost = spent / costs[other, study.long.pooled].of(long)
             lines.append(Prediction(optimizer, other, reading, cost, *agreement(vectors, truth)))
     return lines
 
@@ -340,7 +350,7 @@ def main() -> None:
         evaluate = partial(_answers, archive, lambda jobs: opened()(jobs))
         losses = entries(study.proxy, options.losses, evaluate)
         results: dict[str, Results] = {}
-        costs: dict[str, Cost] = {}
+        costs: Costs = {}
         names = dict.fromkeys([*options.optimizer, *known_optimizers(scores)])
         plans = {name: plan_of(study, name, options.seeds, options.long_seeds) for name in names}
         if scores.exists():
@@ -348,12 +358,13 @@ def main() -> None:
                 archive.add(recalled(scores, study.proxy, losses, plan))
         for optimizer, plan in plans.items():
             results[optimizer] = _measured(study.proxy, losses, plan, evaluate)
-            costs[optimizer] = clocked(study, optimizer, prepare({None: dataset}))
+            costs |= clocked(study, optimizer, prepare({None: dataset}))
             lines = predictions(study, results, costs, options.seeds)
             fidelity_report.write(out, losses, results, lines)
     print(f"{options.dataset}, {study.proxy}, {len(losses)} losses")
-    for name, cost in costs.items():
-        print(f"{name}: {1e3 * cost.step:.2f} ms a step, {1e3 * cost.training:.0f} ms more a training")
+    for (name, pooled), cost in costs.items():
+        words = name + (f", {pooled} x {pooled} pixels pooled" if pooled > 1 else "")
+        print(f"{words}: {1e3 * cost.step:.2f} ms a step, {1e3 * cost.training:.0f} ms more a training")
     print()
     fidelity_report.show(lines)
 
@@ -411,7 +422,7 @@ STUDIES = {
             Rung(samples=4_000, epochs=1, rates=(3e-3,), pooled=2, **_IMAGES),
             Rung(samples=5_000, epochs=2, rates=(1.5e-3, 3e-3, 6e-3, 1.2e-2), pooled=2, **_IMAGES),
         ),
-        Rung(samples=25_000, epochs=6, rates=(1e-3, 3e-3), time_limit=14_400, **_IMAGES),
+        Rung(samples=25_000, epochs=6, rates=(1e-3,), time_limit=14_400, **_IMAGES),  # 2 to 4 core-minutes each
     ),
 }
 
