@@ -45,6 +45,17 @@ def test_a_reading_costs_its_trainings_and_their_steps():
     assert Cost(training=1.0, step=0.1).of(Reading(rung, 2)) == pytest.approx(2 * 3 * (1 + 0.6))
 
 
+def test_a_step_on_whole_images_is_clocked_apart_from_one_on_pooled_ones(monkeypatch):
+    """Simulated: a training takes 2 s, and a step 0.3 s on whole images, 0.1 s on pooled ones."""
+    study = STUDIES["cifar10"]
+    monkeypatch.setattr(fidelity, "_seconds", lambda _, b, __: 2 + (0.1 if b.pooled > 1 else 0.3) * fidelity.steps(b))
+    costs = fidelity.clocked(study, "adam", {})
+    assert {place: (cost.training, cost.step) for place, cost in costs.items()} == {
+        ("adam", 2): pytest.approx((2, 0.1)),
+        ("adam", 1): pytest.approx((2, 0.3)),
+    }
+
+
 def test_the_top_of_the_long_training_is_looked_for_in_the_best_third():
     target = np.arange(30.0)
     assert fidelity.kept(target, target) == fidelity.TOP
