@@ -94,6 +94,8 @@ def test_a_process_that_is_left_behind_is_found(monkeypatch):
     ) as parent:
         child = int(parent.stdout.readline())
         below = nodes.descendants(parent.pid)
+        while not all(below.values()):  # a process that has just begun has no command line for a moment
+            below = nodes.descendants(parent.pid)
         parent.kill()
     assert list(below) == [child]
     assert chaos.left_behind(below) == "left running: sleep"
