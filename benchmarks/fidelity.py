@@ -36,7 +36,7 @@ from evoloss import data
 from evoloss.archive import Archive
 from evoloss.baselines import BASELINES
 from evoloss.batches import LARGEST, batched
-from evoloss.config import Rung
+from evoloss.config import Rung, validated
 from evoloss.contest import REFERENCE, SCREEN_LIMIT, Evaluate
 from evoloss.evaluate import Workbenches, prepare
 from evoloss.evaluate import evaluate as run
@@ -329,11 +329,6 @@ def optimizers(text: str) -> list[str]:
     return names
 
 
-def learning_rates(text: str) -> tuple[float, ...]:
-    """The learning rates of an option's value."""
-    return tuple(map(float, text.split(",")))
-
-
 def main() -> None:
     """Train what is missing, optimizer by optimizer, and write what is known after each; print it at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -342,7 +337,7 @@ def main() -> None:
     parser.add_argument("--losses", type=int, help="so many losses instead of all, spread over the list")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of every rung")
     parser.add_argument("--long-seeds", type=int, default=1, help="seeds of the long training")
-    parser.add_argument("--long-rates", type=learning_rates, help="its learning rates, such as 1e-3,3e-3")
+    parser.add_argument("--long-rates", help="its learning rates, such as 1e-3,3e-3")
     parser.add_argument("--workers", type=int, help="processes; by default one a core, 0 for none but this one")
     parser.add_argument("--out", type=Path, help="where the archive and the files go; by default fidelity-DATASET")
     options = parser.parse_args()
@@ -351,7 +346,8 @@ def main() -> None:
     scores = out / "scores.csv"
     study, spec = STUDIES[options.dataset], DataSpec(options.dataset)
     if options.long_rates:
-        study = replace(study, long=study.long.model_copy(update={"rates": options.long_rates}))
+        long = study.long.model_dump() | {"rates": options.long_rates.split(",")}
+        study = replace(study, long=validated(Rung, long, "--long-rates"))
     dataset = data.load(spec)
     with closing(Archive(out / "archive.sqlite", spec)) as archive, ExitStack() as stack:
         opened = cache(lambda: stack.enter_context(open_pool({None: dataset}, options.workers)))
