@@ -26,14 +26,13 @@ from evoloss.cli.options import (
     LabelNoise,
     LabelNoiseOfRun,
     Optimizer,
-    Optimizers,
     Proxy,
     Rates,
-    RatesOfBoth,
     Seed,
     Seeds,
     Space,
     Workers,
+    about_training,
     canonical,
     full_path,
     read_backend,
@@ -49,6 +48,14 @@ if TYPE_CHECKING:
     from evoloss.comparison import Comparison
     from evoloss.evidence import Judgement
 
+RatesOfBoth = Annotated[
+    list[str] | None,
+    about_training(
+        help="Learning rates to choose from, such as 3e-4,1e-3,3e-3: the first optimizer's. The other's are 30 times "
+        "as high (sgd) or low (adam), unless it has its own: --lr sgd:0.01,0.03,0.1."
+    ),
+]
+
 
 def compare(
     losses: Annotated[str | None, typer.Option(help="Names of `evoloss baselines`, such as ce,ngl; or all.")] = None,
@@ -63,7 +70,7 @@ def compare(
     samples: DrawnSamples = None,
     epochs: Epochs = None,
     lr: RatesOfBoth = None,
-    optimizer: Optimizers = "adam",
+    optimizer: Annotated[str, about_training(help="adam, sgd, or adam,sgd for both.")] = "adam",
     batch_size: Batch = None,
     label_noise: LabelNoiseOfRun = None,
     imbalance: ImbalanceOfRun = None,

@@ -44,15 +44,7 @@ DrawnSamples = Annotated[int | None, about_training(min=1, help="Training sample
 Epochs = Annotated[int | None, about_training(min=1, help="Default from the playoff of the space.")]
 Batch = Annotated[int | None, about_training(min=2, help="Default from the playoff of the space.")]
 Optimizer = Annotated[str, about_training(help="adam or sgd.")]
-Optimizers = Annotated[str, about_training(help="adam, sgd, or adam,sgd for both.")]
 Rates = Annotated[list[str] | None, about_training(help="Learning rates to choose from, such as 1e-3,3e-3.")]
-RatesOfBoth = Annotated[
-    list[str] | None,
-    about_training(
-        help="Learning rates to choose from, such as 3e-4,1e-3,3e-3: the first optimizer's. The other's are 30 times "
-        "as high (sgd) or low (adam), unless it has its own: --lr sgd:0.01,0.03,0.1."
-    ),
-]
 
 Workers = Annotated[int | None, about_machine(min=0, help="Processes; default one a core; 0 runs in this process.")]
 Address = Annotated[str | None, about_machine(help="Join a running Ray cluster, for instance auto.")]

@@ -26,6 +26,7 @@ from evoloss.cli.options import (
     Seed,
     Space,
     Workers,
+    about_training,
     full_path,
     read_backend,
     read_device,
@@ -47,8 +48,8 @@ def simplify(
         float, typer.Option(min=1e-6, max=0.5, help="The accuracy that a smaller formula may lose, as a fraction.")
     ] = 0.002,
     dataset: DatasetOfRun = None,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds of the confirmation.")] = 20,
-    scouts: Annotated[int, typer.Option(min=1, help="Seeds on which smaller formulas are tried.")] = 3,
+    seeds: Annotated[int, about_training(min=2, help="Fresh seeds of the confirmation.")] = 20,
+    scouts: Annotated[int, about_training(min=1, help="Seeds on which smaller formulas are tried.")] = 3,
     seed: Seed = 0,
     proxy: Proxy = None,
     space: Space = "hybrid",
