@@ -164,13 +164,12 @@ def _other_optimizer(config: RunConfig, homes: Sequence[Contest]) -> Contest | N
 
 
 def _other_proxy(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
-    """At a cheap rung of that proxy, the second: the Inception is some thirty times as slow as the MLP."""
+    """At the first rung of that proxy: the Inception is some thirty times as slow as the MLP."""
     seen = {home.proxy for home in homes}
     other = next((name for name in config.space.rungs if name not in seen), None)
     if other is None:
         return None
-    rungs = config.space.rungs_for(other)
-    rung = with_optimizer(sweep_of(rungs, min(1, len(rungs) - 1)), homes[0].rung.optimizer)
+    rung = with_optimizer(sweep_of(config.space.rungs_for(other), 0), homes[0].rung.optimizer)
     return replace(homes[0], proxy=other, rung=rung)
 
 

@@ -157,7 +157,7 @@ def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
     rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
     assert (rung.samples, rung.epochs, rung.pooled, rung.rates) == (5000, 2, 2, rates)
     first = playoff.sweep_of(load_space("hybrid").rungs["inception"], 0)
-    assert (first.samples, first.epochs, first.pooled, first.rates) == (2000, 1, 2, rates)
+    assert (first.samples, first.epochs, first.pooled, first.rates) == (4000, 1, 2, rates)
     assert {(r.keep, r.scored) for r in (rung, first)} == {(1.0, None)}
 
 
