@@ -471,7 +471,10 @@ BAD = {
     "no repeats": (["search", "--with-control", "--repeats", "0"], "--repeats"),
     "a control of random search": (["search", "--with-control", "--strategy", "random"], "leave out --strategy"),
     "a control with a time limit": (["search", "--with-control", "--time-limit", "9s"], "leave out --time-limit"),
-    "no run directory": (["resume", "nowhere"], "no run.toml"),
+    "no run directory": (
+        ["resume", "nowhere"],
+        "nowhere cannot be continued: it has none of run.toml, compare.toml, stress.toml, simplify.toml, control.toml",
+    ),
     "missing folder": (["search", "--dataset", "folder:/nowhere"], "/nowhere"),
     "unknown command": (["serch"], "search"),
     "unknown option": (["search", "--generation", "3"], "--generation"),

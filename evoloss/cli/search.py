@@ -1,6 +1,7 @@
 """`evoloss search` and `evoloss resume`."""
 
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -144,22 +145,14 @@ def resume(
     """Continue an interrupted directory of any command; it ends as one that was never interrupted."""
     backend = read_backend(workers, address, cache, gpus_per_worker)
     sinks = read_sinks(tensorboard=tensorboard, mlflow=mlflow, wandb=wandb)
-    if sinks and not (directory / "run.toml").is_file():
-        raise EvolossError(f"--{sinks[0]} follows a search, and {directory} has no run.toml: leave it out")
-    if (directory / "compare.toml").is_file():
-        compare.carry_on(directory, backend, as_json)
+    settings = next((name for name in (*_OTHERS, "run.toml") if (directory / name).is_file()), None)
+    if settings is None:
+        raise EvolossError(f"{directory} cannot be continued: it has none of run.toml, {', '.join(_OTHERS)}")
+    if settings in _OTHERS:
+        if sinks:
+            raise EvolossError(f"--{sinks[0]} follows a search, and {directory} has no run.toml: leave it out")
+        _OTHERS[settings](directory, backend, quiet, as_json)
         return
-    if (directory / "stress.toml").is_file():
-        stress.carry_on(directory, backend, as_json)
-        return
-    if (directory / "simplify.toml").is_file():
-        simplify.carry_on(directory, backend, as_json)
-        return
-    if (directory / "control.toml").is_file():
-        control.carry_on(directory, backend, quiet, as_json)
-        return
-    if not (directory / "run.toml").is_file():
-        raise EvolossError(f"{directory} is no run directory: it has no run.toml, compare.toml or control.toml")
     _carry_on(directory, backend, sinks, quiet, as_json)
 
 
@@ -239,3 +232,12 @@ def _print_playoff(outcome: "Outcome") -> None:
     print_judged(outcome.judged[SEARCHED])
     for line in conclusion(outcome.judged, outcome.searched):
         print(line)
+
+
+# How a directory that is not of a search is continued, by the file of its settings.
+_OTHERS: dict[str, Callable[[Path, "Backend", bool, bool], None]] = {
+    "compare.toml": lambda directory, backend, quiet, as_json: compare.carry_on(directory, backend, as_json),
+    "stress.toml": lambda directory, backend, quiet, as_json: stress.carry_on(directory, backend, as_json),
+    "simplify.toml": lambda directory, backend, quiet, as_json: simplify.carry_on(directory, backend, as_json),
+    "control.toml": control.carry_on,
+}
