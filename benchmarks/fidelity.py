@@ -17,7 +17,6 @@ reach. All losses take some 60 core-minutes an optimizer on Fashion-MNIST, and 1
 """
 
 import argparse
-import csv
 import itertools
 import math
 import statistics
@@ -44,6 +43,7 @@ from evoloss.evidence import Estimate, bootstrapped, rank_correlations
 from evoloss.expression import Expression
 from evoloss.records import Budget, DataSpec, Evaluation, Job, Status, derive_seed
 from evoloss.regimes import OPTIMIZERS, with_optimizer
+from evoloss.report import read_table
 from evoloss.workers import Pool, open_pool
 
 EVOLVED = Path(__file__).with_name("evolved.csv")
@@ -147,8 +147,7 @@ class Prediction:
 
 def evolved() -> dict[str, Expression]:
     """The evolved losses by name."""
-    with EVOLVED.open(encoding="utf-8", newline="") as lines:
-        return {row["name"]: Expression(row["expression"]) for row in csv.DictReader(lines)}
+    return {row["name"]: Expression(row["expression"]) for row in read_table(EVOLVED)}
 
 
 def entries(proxy: str, count: int | None, evaluate: Evaluate) -> list[Entry]:
@@ -194,25 +193,23 @@ def recalled(path: Path, proxy: str, losses: Sequence[Entry], plan: Plan) -> Ite
         for number, seed in enumerate(seeds)
         for entry in losses
     }
-    with path.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            counts = (int(row[name]) for name in ("samples", "epochs"))
-            pooled = int(row.get("pooled", 1))  # tables of before 0.5.0 lack it
-            numbers = (*counts, pooled, float(row["rate"]), int(row["seed"]))
-            if job := jobs.get((row["expression"], row["optimizer"], *numbers)):
-                score, seconds = float(row["select_acc"]), float(row["seconds"])
-                failed = math.isnan(score)
-                yield Evaluation(
-                    job, Status.DIVERGED if failed else Status.OK, score=None if failed else score, seconds=seconds
-                )
+    for row in read_table(path):
+        counts = (int(row[name]) for name in ("samples", "epochs"))
+        pooled = int(row.get("pooled", 1))  # tables of before 0.5.0 lack it
+        numbers = (*counts, pooled, float(row["rate"]), int(row["seed"]))
+        if job := jobs.get((row["expression"], row["optimizer"], *numbers)):
+            score, seconds = float(row["select_acc"]), float(row["seconds"])
+            failed = math.isnan(score)
+            yield Evaluation(
+                job, Status.DIVERGED if failed else Status.OK, score=None if failed else score, seconds=seconds
+            )
 
 
 def known_optimizers(path: Path) -> list[str]:
     """Those that a `scores.csv` has trainings of; none where there is no such file."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(dict.fromkeys(row["optimizer"] for row in csv.DictReader(lines)))
+    return list(dict.fromkeys(row["optimizer"] for row in read_table(path)))
 
 
 def seeds_of(series: str, count: int) -> list[int]:
