@@ -5,16 +5,17 @@ a network do: a loss that learns by that alone, such as one that only pushes emb
 """
 
 import functools
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from evoloss.expression import Expression
-from evoloss.lower import compile_node
-from evoloss.probes import DIMENSION, Inputs, Labels, View, distances, words
+from evoloss.gradient import Gradient, compile_gradient
+from evoloss.probes import DIMENSION, Chain, Inputs, Labels, View, distances
 
 STEPS = 40
 HOPELESS_AT = 15  # steps
@@ -95,7 +96,7 @@ def _start(names: tuple[str, ...], num_classes: int) -> _Start:
 class _Member:
     """A loss in a stack, and the outcome of each attempt, None as long as it is open."""
 
-    program: Callable[..., Tensor]
+    program: Gradient
     variables: frozenset[str]
     outcomes: list[bool | None]
 
@@ -119,33 +120,53 @@ class _Member:
 def _descend(expressions: list[Expression], names: tuple[str, ...], num_classes: int) -> list[int]:
     """`learning_signs` of losses that see the same inputs. A loss leaves the stack when its sign is known."""
     labels, start = _labels(num_classes), _start(names, num_classes)
-    signs, untried = start.signs, [None] * len(start.values)
-    everyone = [_Member(compile_node(e.node, num_classes), e.variables, list(untried)) for e in expressions]
+    signs = start.signs.view(-1, 1, 1)
+    everyone = [_member(expression, num_classes, len(start.values)) for expression in expressions]
     members = everyone
     values = start.values.expand(len(members), -1, -1)
     state = torch.stack([values, torch.zeros_like(values), torch.zeros_like(values)])  # and Adam's two moments
     for step in range(STEPS):
-        free = state[0].clone().requires_grad_()
-        inputs = start.inputs(free)
-        made = words(frozenset().union(*(member.variables for member in members)), inputs, labels, step)
-        for member, row in zip(members, _progress(made, inputs, labels).tolist(), strict=True):
+        inputs = start.inputs(state[0])
+        chain = Chain(frozenset().union(*(member.variables for member in members)), inputs, labels, step)
+        for member, row in zip(members, _progress(chain.words, inputs, labels).tolist(), strict=True):
             member.judge(_outcome(progress, step) for progress in row)
         rows = [row for row, member in enumerate(members) if member.sign is None]
         if not rows:
             break
-        pieces = {name: word.unbind() for name, word in made.items()}
-        views = [View(labels, {name: piece[row] for name, piece in pieces.items()}) for row in rows]
         leaving, members = len(rows) < len(members), [members[row] for row in rows]
-        losses = [member.program(view) for member, view in zip(members, views, strict=True)]
-        for member, finite in zip(members, torch.stack(losses).isfinite().tolist(), strict=True):
-            member.judge(None if good else False for good in finite)
-        (gradient,) = torch.autograd.grad(losses, free, [signs] * len(losses))
-        _adam(state, gradient, step + 1)
+        pulled = chain.pull(_slopes(members, rows, chain.words, labels, signs))
+        _adam(state, torch.cat([slope.flatten(2) for slope in pulled.values()], 2), step + 1)
         if leaving:
             state = state[:, rows]
     for member in members:
-        member.judge(False for _ in untried)
+        member.judge(itertools.repeat(False, len(signs)))
     return [member.sign or 0 for member in everyone]
+
+
+def _member(expression: Expression, num_classes: int, attempts: int) -> _Member:
+    program = compile_gradient(expression.node, num_classes, stacked=True)
+    return _Member(program, expression.variables, [None] * attempts)
+
+
+def _slopes(
+    members: Sequence[_Member], rows: Sequence[int], made: dict[str, Tensor], labels: Labels, signs: Tensor
+) -> dict[str, Tensor]:
+    """The derivatives of the losses, times signs [R, 1, 1], by the words in whose rows they are, 0 in other rows.
+
+    An attempt whose loss is not finite is judged.
+    """
+    slopes = {name: torch.zeros_like(word) for name, word in made.items()}
+    into = {name: slope.unbind() for name, slope in slopes.items()}
+    pieces = {name: word.unbind() for name, word in made.items()}
+    values = []
+    for member, row in zip(members, rows, strict=True):
+        value, derivatives = member.program(View(labels, {name: piece[row] for name, piece in pieces.items()}))
+        values.append(value.expand_as(signs))
+        for name, derivative in derivatives.items():
+            torch.mul(derivative, signs, out=into[name][row])
+    for member, finite in zip(members, torch.stack(values).flatten(1).isfinite().tolist(), strict=True):
+        member.judge(None if good else False for good in finite)
+    return slopes
 
 
 def _outcome(progress: float, step: int) -> bool | None:
@@ -156,12 +177,11 @@ def _outcome(progress: float, step: int) -> bool | None:
 
 def _progress(made: dict[str, Tensor], inputs: Inputs, labels: Labels) -> Tensor:
     """How far [...] the decoder of the formula has come from chance, 0, to perfect, 1."""
-    with torch.no_grad():
-        scores = _scores(made, inputs, labels)
-        own = scores.gather(-2, labels.labels.expand(*scores.shape[:-2], 1, -1)).squeeze(-2)
-        others = scores.masked_fill(labels.y[: scores.shape[-2]] > 0, -torch.inf).amax(-2)
-        chance = 1 / labels.num_classes
-        return ((own > others).float().mean(-1) - chance) / (1 - chance)
+    scores = _scores(made, inputs, labels)
+    own = labels.y[: scores.shape[-2]]
+    right = (scores * own).sum(-2) > scores.masked_fill(own > 0, -torch.inf).amax(-2)
+    chance = 1 / labels.num_classes
+    return (right.sum(-1) / labels.size - chance) / (1 - chance)
 
 
 def _scores(made: dict[str, Tensor], inputs: Inputs, labels: Labels) -> Tensor:

@@ -24,6 +24,7 @@ from evoloss.syntax import Node
 
 Gradient: TypeAlias = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 Value: TypeAlias = "Term | float"
+Functions: TypeAlias = dict[str, Callable[..., Tensor]]
 Tape: TypeAlias = "list[tuple[str, tuple[Value, ...], Term]]"  # name, inputs, output: in order of computation
 
 DIFFERENTIABLE = {row.name for row in VARIABLES.values() if row.prediction} | {"log_p"}
@@ -31,7 +32,7 @@ DIFFERENTIABLE = {row.name for row in VARIABLES.values() if row.prediction} | {"
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A tensor that the program computes, or reads from the batch where no input is a term.
+    """A tensor that the program computes, or (`given`) reads from the batch.
 
     `elementwise` tells a tensor of a layout's shape from a 0-dimensional one; `active` terms depend on a
     differentiable variable. Arithmetic on terms adds terms to the program, except times 1 and plus 0.
@@ -39,9 +40,10 @@ class Term:
 
     program: dict[Any, "Term"]
     name: str
-    inputs: tuple[Value, ...]
+    inputs: "tuple[Value | str, ...]"
     elementwise: bool
     active: bool
+    given: bool = False
 
     def __neg__(self) -> Value:
         return call("neg", self)
@@ -73,23 +75,23 @@ def call(name: str, *inputs: Value) -> Value:
     terms = [value for value in inputs if isinstance(value, Term)]
     if not terms:
         return _FUNCTIONS[name](*(torch.tensor(value, dtype=torch.float64) for value in inputs)).item()
-    elementwise = name not in ("sum", "share") and any(term.elementwise for term in terms)
-    return _add(terms[0].program, name, inputs, elementwise, any(term.active for term in terms))
-
-
-def read(program: dict[Any, Term], name: str, *numbers: float) -> Term:
-    """A property of the batch, or a reduction of it applied to a number."""
-    return _add(program, name, numbers, not numbers, name in DIFFERENTIABLE)
-
-
-def _add(program: dict[Any, Term], name: str, inputs: tuple[Value, ...], elementwise: bool, active: bool) -> Term:
+    program = terms[0].program
     key = (name, *inputs)
     if key not in program:
-        program[key] = Term(program, name, inputs, elementwise, active)
+        elementwise = name != "sum" and any(term.elementwise for term in terms)
+        program[key] = Term(program, name, inputs, elementwise, any(term.active for term in terms))
     return program[key]
 
 
-def compile_gradient(node: Node, num_classes: int) -> Gradient:
+def read(program: dict[Any, Term], name: str, *arguments: float | str) -> Term:
+    """A property of the batch, or a method of it applied to these: a reduction to a number, `share` to a reduction."""
+    key = (name, *arguments)
+    if key not in program:
+        program[key] = Term(program, name, arguments, not arguments, name in DIFFERENTIABLE, given=True)
+    return program[key]
+
+
+def compile_gradient(node: Node, num_classes: int, *, stacked: bool = False) -> Gradient:
     """A function from a batch to the loss, a scalar, and its derivative by each differentiable variable in the formula.
 
     The derivatives have the names and shapes of `p`, `z`, `d`, `D`, `Dp`, `Dn`, and `log_p` where the formula says
@@ -98,9 +100,12 @@ def compile_gradient(node: Node, num_classes: int) -> Gradient:
     computed yet is computed here, without a graph.
 
     For the mean over samples with index targets: class weights and `Batch.reduction` are not looked at.
+
+    A `stacked` program is for a `probes.View`: variables are [..., rows, columns], the loss is [..., 1, 1], and a
+    derivative broadcasts to the shape of its variable.
     """
     tape, value = _record(node, num_classes)
-    return _link(value, _differentiate(tape, value))
+    return _link(value, _differentiate(tape, value), _FUNCTIONS | {"sum": _sum_each} if stacked else _FUNCTIONS)
 
 
 def _record(node: Node, num_classes: int) -> tuple[Tape, Term]:
@@ -151,7 +156,7 @@ def _differentiate(tape: Tape, value: Term) -> dict[str, Value]:
     return {term.name: adjoint for term, adjoint in adjoints.items() if term.name in DIFFERENTIABLE}
 
 
-def _link(value: Term, gradients: dict[str, Value]) -> Gradient:
+def _link(value: Term, gradients: dict[str, Value], functions: Functions) -> Gradient:
     """The program as lists: numbers, what is read from the batch, steps; a tensor's number is its place in them."""
     kept: list[Value] = [value, *gradients.values()]
     used: set[Value] = set()
@@ -160,15 +165,15 @@ def _link(value: Term, gradients: dict[str, Value]) -> Gradient:
         item = pending.pop()
         if item not in used:
             used.add(item)
-            pending += item.inputs if isinstance(item, Term) and not _is_read(item) else ()
+            pending += item.inputs if isinstance(item, Term) and not item.given else ()
     numbers = [item for item in used if isinstance(item, float)]
     terms = [term for term in value.program.values() if term in used]
-    reads = [term for term in terms if _is_read(term)]
-    computed = [term for term in terms if not _is_read(term)]
+    reads = [term for term in terms if term.given]
+    computed = [term for term in terms if not term.given]
     places = {item: place for place, item in enumerate([*numbers, *reads, *computed])}
     loads = [_reader(term) for term in reads]
     last_use = {item: term for term in computed for item in term.inputs} | dict.fromkeys(kept)
-    steps = [_step(term, places, last_use) for term in computed]
+    steps = [_step(term, places, last_use, functions) for term in computed]
     outputs = [(name, places[term], isinstance(term, Term) and term.elementwise) for name, term in gradients.items()]
     result = places[value]
 
@@ -190,28 +195,26 @@ def _link(value: Term, gradients: dict[str, Value]) -> Gradient:
     return program
 
 
-def _is_read(term: Term) -> bool:
-    return not any(isinstance(value, Term) for value in term.inputs)
-
-
 def _reader(term: Term) -> Callable[[Batch], Tensor]:
     return operator.methodcaller(term.name, *term.inputs) if term.inputs else operator.attrgetter(term.name)
 
 
-def _step(term: Term, places: dict[Any, int], last_use: dict[Any, Any]) -> tuple[Callable[..., Tensor], list[int]]:
+def _step(
+    term: Term, places: dict[Any, int], last_use: dict[Any, Any], functions: Functions
+) -> tuple[Callable[..., Tensor], list[int]]:
     """The torch function of a term and where its inputs lie; it writes into an input that nobody reads later."""
     name, inputs = term.name, term.inputs
     if name == "pow" and isinstance(inputs[1], float):  # torch has faster and more exact ways for a number
         return _power_function(inputs[1]), [places[inputs[0]]]
 
     def is_free(value: Value) -> bool:
-        own = isinstance(value, Term) and not _is_read(value) and value.elementwise == term.elementwise
-        return own and last_use[value] is term
+        own = isinstance(value, Term) and not value.given and last_use[value] is term
+        return own and (value.elementwise, value.active) == (term.elementwise, term.active)  # of one shape
 
     if name in ("add", "mul") and not is_free(inputs[0]):
         inputs = inputs[::-1]
-    functions = _IN_PLACE if name in _IN_PLACE and is_free(inputs[0]) else _FUNCTIONS
-    return functions[name], [places[value] for value in inputs]
+    in_place = name in _IN_PLACE and is_free(inputs[0])
+    return (_IN_PLACE if in_place else functions)[name], [places[value] for value in inputs]
 
 
 def _power_function(exponent: float) -> Callable[[Tensor], Tensor]:
@@ -272,13 +275,12 @@ def _min_by_tensor(g: Tensor, mine: Tensor, other: Tensor) -> Tensor:
     return torch.where(mine == other, g / 2, g).masked_fill_(mine > other, 0.0)
 
 
-def _share(values: Tensor) -> Tensor:
-    """What each row counts in a mean over rows; of none, nothing."""
-    return values.new_full((), 1 / max(len(values), 1))
+def _sum_each(values: Tensor) -> Tensor:
+    return values.sum((-2, -1), keepdim=True)
 
 
-def _mean(a: Term) -> Value:
-    return call("sum", a) * call("share", a)
+def _mean(reduction: str) -> Callable[[Term], Value]:
+    return lambda a: call("sum", a) * read(a.program, "share", reduction)
 
 
 # How the value is computed, where it is not one call.
@@ -288,21 +290,18 @@ _FORWARD: dict[str, Callable[..., Value]] = {
     "mul": operator.mul,
     "div": _quotient,
     "pow": _power,
-    "cls": _mean,
-    "partner": _mean,
-    "trip": _mean,
+    **{name: _mean(name) for name in ("cls", "partner", "trip")},
     "pair": lambda a: call("sum", a * read(a.program, "pair_weights")),
 }
 
 _ATEN = torch.ops.aten
 
 # Functions of tensors alone.
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+_FUNCTIONS: Functions = {
     **{name: getattr(torch, row.torch, None) or getattr(functional, row.torch) for name, row in OPERATORS.items()},
     "reciprocal": torch.reciprocal,
     "sgn": torch.sgn,
     "sum": torch.sum,
-    "share": _share,
     "pow_by_base": _pow_by_base,
     "pow_by_exponent": _pow_by_exponent,
     "max_by_tensor": _max_by_tensor,
@@ -315,7 +314,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "relu_by_input": lambda g, f: _ATEN.threshold_backward.default(g, f, 0.0),
 }
 
-_IN_PLACE: dict[str, Callable[..., Tensor]] = {
+_IN_PLACE: Functions = {
     name: getattr(Tensor, f"{name}_")
     for name in ("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "abs", "sin", "cos", "tan", "reciprocal")
 }
@@ -343,8 +342,8 @@ DERIVATIVES: dict[str, tuple[Callable[..., Value], ...]] = {
     "erf": (lambda g, f, a: g * (2 / math.sqrt(math.pi) * call("exp", -(a * a))),),
     "min": (lambda g, f, a, b: _by_choice("min", g, a, b), lambda g, f, a, b: _by_choice("min", g, b, a)),
     "max": (lambda g, f, a, b: _by_choice("max", g, a, b), lambda g, f, a, b: _by_choice("max", g, b, a)),
-    "cls": (lambda g, f, a: g * call("share", a),),
-    "partner": (lambda g, f, a: g * call("share", a),),
-    "trip": (lambda g, f, a: g * call("share", a),),
+    "cls": (lambda g, f, a: g * read(a.program, "share", "cls"),),
+    "partner": (lambda g, f, a: g * read(a.program, "share", "partner"),),
+    "trip": (lambda g, f, a: g * read(a.program, "share", "trip"),),
     "pair": (lambda g, f, a: g * read(a.program, "pair_weights"),),
 }

@@ -146,6 +146,11 @@ class Batch:
             return self.floats.new_tensor(values if len(self._triplets[0]) else 0.0)
         return values.sum() / max(len(values), 1)
 
+    def share(self, reduction: str) -> Tensor:
+        """What [] a sample counts in the mean of `cls` or `partner`, a triplet in that of `trip`."""
+        count = len(self._triplets[0]) if reduction == "trip" else len(self.labels)
+        return self.floats.new_full((), 1 / max(count, 1))
+
     def _spread(self, values: Tensor | float, width: int) -> Tensor:
         """A constant under a reduction stands for itself in every place."""
         if isinstance(values, Tensor):

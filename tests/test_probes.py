@@ -3,9 +3,10 @@ import torch
 
 from evoloss.baselines import BASELINES
 from evoloss.expression import Expression
+from evoloss.gradient import compile_gradient
 from evoloss.lower import Loss, compile_node
 from evoloss.operators import OPERATORS
-from evoloss.probes import DIMENSION, Labels, Scales, View, probes, words
+from evoloss.probes import DIMENSION, Chain, Labels, Scales, View, probes
 from evoloss.screen import EXAMINED, TOLD_APART
 from evoloss.syntax import write
 
@@ -54,25 +55,63 @@ def in_training(text: str, labels: Labels, inputs: dict[str, torch.Tensor]) -> t
 def test_formulas_mean_here_what_they_mean_in_a_training(text, num_classes):
     labels = Labels(num_classes, 4, dtype=torch.float64)
     inputs = normal_inputs(labels)
-    made = words(parse(text).variables, inputs, labels)
-    value = compile_node(parse(text).node, num_classes)(View(labels, made))
+    words = Chain(parse(text).variables, inputs, labels).words
+    value = compile_node(parse(text).node, num_classes)(View(labels, words)).squeeze()
     gradients = torch.autograd.grad(value, list(inputs.values()), allow_unused=True, materialize_grads=True)
     torch.testing.assert_close((value, list(gradients)), in_training(text, labels, inputs), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("text", FORMULAS.values(), ids=FORMULAS)
+@pytest.mark.parametrize("paired", [4, 2])
+def test_derivatives_without_autograd(text, paired):
+    """Of two batches, one with samples in one place and at their center, and a logit at which p is clamped."""
+    labels = Labels(5, 4, paired=paired, dtype=torch.float64)
+    inputs = normal_inputs(labels, 2)
+    with torch.no_grad():
+        inputs["embeddings"][0, :7] = inputs["centers"][0, 0]
+        inputs["logits"][0, 0] = 40
+    chain = Chain(parse(text).variables, inputs, labels, step=3)
+    values = compile_node(parse(text).node, 5)(View(labels, chain.words))
+    expected = torch.autograd.grad(
+        values.sum(), list(inputs.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    ours, derivatives = compile_gradient(parse(text).node, 5, stacked=True)(View(labels, chain.words))
+    slopes = {name: derivatives.get(name, word.new_zeros(())).expand_as(word) for name, word in chain.words.items()}
+    torch.testing.assert_close(ours.expand_as(values), values.detach(), rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        pulled = chain.pull(slopes)
+    torch.testing.assert_close(list(pulled.values()), list(expected), rtol=1e-8, atol=1e-10)
+
+
+def test_the_clamp_of_probabilities_lets_no_derivative_through_at_its_ends():
+    """In single precision, where a probability can be 1 and the others are above the least one yet."""
+    labels = Labels(3, 1)
+    logits = torch.tensor([[16.1, 17.5, 0.0], [0.0, 0.0, 0.0], [-3.0, -80.0, 0.0]]).requires_grad_()
+    chain = Chain({"p"}, {"logits": logits}, labels)
+    assert chain.words["p"].detach()[:, :2].unique().numel() == 4
+    slopes = {name: torch.arange(1.0, 10).view(3, 3) * (name == "p") for name in chain.words}
+    (expected,) = torch.autograd.grad(chain.words["p"], logits, slopes["p"], retain_graph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(chain.pull(slopes)["logits"], expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("text", FORMULAS.values(), ids=FORMULAS)
 def test_a_batch_has_the_same_bits_in_any_stack(text):
     labels = Labels(7, 6)
     everything = normal_inputs(labels, 5, 2)
-    program = compile_node(parse(text).node, 7)
+    program = compile_gradient(parse(text).node, 7, stacked=True)
 
     def outcome(chosen: list[int]) -> list[torch.Tensor]:
-        inputs = {name: tensor.detach()[chosen].clone().requires_grad_() for name, tensor in everything.items()}
-        made = words(parse(text).variables, inputs, labels)
-        losses = [program(View(labels, {n: word[row] for n, word in made.items()})) for row in range(len(chosen))]
-        ones = [torch.ones_like(loss) for loss in losses]
-        gradients = torch.autograd.grad(losses, list(inputs.values()), ones, allow_unused=True, materialize_grads=True)
-        return [torch.stack(losses), *gradients]
+        inputs = {name: tensor.detach()[chosen].clone() for name, tensor in everything.items()}
+        chain = Chain(parse(text).variables, inputs, labels)
+        slopes = {name: torch.zeros_like(word) for name, word in chain.words.items()}
+        losses = []
+        for row in range(len(chosen)):
+            value, derivatives = program(View(labels, {name: word[row] for name, word in chain.words.items()}))
+            losses.append(value)
+            for name, derivative in derivatives.items():
+                slopes[name][row] = derivative
+        return [torch.stack(losses), *chain.pull(slopes).values()]
 
     whole = outcome([0, 1, 2, 3, 4])
     for chosen in ([3], [4, 3], [3, 0, 1], [2, 3, 4, 1, 0]):
@@ -87,7 +126,7 @@ def test_labels_of_some_classes_and_pairs_of_some_samples():
     assert torch.equal(labels.y.argmax(0), labels.labels)
     pairs = [divmod(place, 6) for place in labels.pairs.tolist()]
     assert pairs == [(i, j) for i in range(6) for j in range(i + 1, 6)]
-    assert labels.Y.tolist() == [float(i % 3 == j % 3) for i, j in pairs]
+    assert labels.Y.tolist() == [[float(i % 3 == j % 3) for i, j in pairs]]
     assert (labels.weights * labels.Y).sum().item() == pytest.approx(0.5)
     assert labels.weights.sum().item() == pytest.approx(1)
 
