@@ -5,20 +5,16 @@ minutes on two cores, with the data from where `EVOLOSS_DATA` points. Nothing el
 """
 
 import argparse
-import math
 import platform
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from evoloss.baselines import BASELINES
-from evoloss.batches import LARGEST
 from evoloss.config import load_space
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
@@ -83,31 +79,15 @@ def step_overhead() -> str:
     return f"{100 * (evolved['ratio'] - 1):+.1f} % (of {plain['ms']:.1f} ms)"
 
 
-def digits_search() -> tuple[str, str, str]:
-    """A search with the defaults, Ray included; then its playoff; and the screens of the formulas that it met."""
+def digits_search() -> tuple[str, str]:
+    """A search with the defaults, Ray included; then its playoff."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         took = search_seconds(run, "--dataset", "digits", "--no-playoff")
         settings = run / "run.toml"
         settings.write_text(settings.read_text().replace("playoff = false", "playoff = true", 1))
         playoff = resume_seconds(run)
-        with closing(sqlite3.connect(run / "archive.sqlite")) as archive:
-            formulas = [row[0] for row in archive.execute("SELECT expression FROM candidates")]
-    return f"{took:.0f} s", f"{playoff:.0f} s", screen_time(formulas)
-
-
-def screen_time(formulas: list[str]) -> str:
-    """What a formula costs in batches as a worker gets them."""
-    import torch
-
-    from evoloss.screen import screen
-
-    torch.set_num_threads(1)
-    screen([Expression(text) for text in formulas], 10)  # fills caches
-    batches = [formulas[first : first + LARGEST] for first in range(0, len(formulas), LARGEST)]
-    times = [1e3 * seconds(lambda batch=batch: screen([Expression(text) for text in batch], 10)) for batch in batches]
-    each = [total / len(batch) for total, batch in zip(times, batches, strict=True)]
-    return f"{statistics.median(each):.1f} ms (mean {math.fsum(times) / len(formulas):.1f}, {len(formulas)} formulas)"
+    return f"{took:.0f} s", f"{playoff:.0f} s"
 
 
 def fashion_search() -> str:
@@ -142,10 +122,9 @@ def main() -> None:
     line("`evoloss --help`", "under 0.6 s", help_time())
     line("tree to canonical text, median", "under 10 ms", canonical_time())
     line("NGL over `F.cross_entropy`, training step of the small Inception", "under 5 %", step_overhead())
-    whole, playoff, screens = digits_search()
+    whole, playoff = digits_search()
     line("`search --dataset digits --no-playoff`", "under 90 s", whole)
     line("its playoff, unseen regimes included", "", playoff)
-    line(f"screen of a formula in batches of {LARGEST}, median over that search", "under 5 ms", screens)
     if arguments.fashion:
         line("`search --dataset fashion-mnist --generations 50`", "under 300 s", fashion_search())
 

@@ -244,7 +244,7 @@ def _clocked(study: Study, optimizer: str, pooled: int, workbenches: Workbenches
 
 def _seconds(proxy: str, budget: Budget, workbenches: Workbenches) -> float:
     """Processor time of a training with cross-entropy, in a batch with others at rates nearby."""
-    budgets = [replace(budget, learning_rate=budget.learning_rate * (1 + n / 100)) for n in range(LARGEST)]
+    budgets = [replace(budget, learning_rate=budget.learning_rate * (1 + n / 100)) for n in range(LARGEST["train"])]
     batch = next(batched(_job(proxy, Entry("ce", REFERENCE, 1.0), near, 0) for near in budgets))
     start = time.process_time()
     run(batch, workbenches)

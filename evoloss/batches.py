@@ -8,15 +8,17 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from evoloss.records import Batch, Job
+from evoloss.records import Batch, Job, Task
 
-LARGEST = 8  # jobs: from 8 on, a stacked training gains less from another member than an idle core loses
+# Jobs. From 8 on, a stacked training gains less from another member than an idle core loses. Most losses of a screening
+# are soon judged, and the few that are left share its steps.
+LARGEST: dict[Task, int] = {"screen": 32, "train": 8}
 WORTH_HALVING = 4  # jobs: with fewer, two halves cost more than a second core gains
 STACKED = ("mlp",)  # proxies that train as one stacked model
 
 
 def batched(jobs: Iterable[Job]) -> Iterator[Batch]:
-    """The jobs in batches of at most 8, all of one kind, as even in size as can be.
+    """The jobs in batches of `LARGEST` at most, all of one kind, as even in size as can be.
 
     An even number of them, unless there is but a handful of jobs: no machine of today has a single core, and a rung of
     8 jobs in one batch would leave all cores but one idle.
@@ -25,7 +27,7 @@ def batched(jobs: Iterable[Job]) -> Iterator[Batch]:
     for job in dict.fromkeys(jobs):
         kinds.setdefault(_kind(job), []).append(job)
     for kind, group in kinds.items():
-        yield from _parts(group, len(group) if kind is None else _count(len(group)))
+        yield from _parts(group, len(group) if kind is None else _count(len(group), LARGEST[kind.task]))
 
 
 def _kind(job: Job) -> Job | None:
@@ -36,8 +38,8 @@ def _kind(job: Job) -> Job | None:
     return replace(job, key="", expression="", scale=1.0, budget=budget)
 
 
-def _count(jobs: int) -> int:
-    return 1 if jobs < WORTH_HALVING else 2 * -(-jobs // (2 * LARGEST))
+def _count(jobs: int, largest: int) -> int:
+    return 1 if jobs < WORTH_HALVING else 2 * -(-jobs // (2 * largest))
 
 
 def _parts(jobs: list[Job], count: int) -> Iterator[Batch]:

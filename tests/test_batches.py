@@ -24,7 +24,7 @@ def test_every_job_is_in_one_batch_of_its_kind(jobs):
     assert sorted(map(str, jobs)) == sorted(str(job) for batch in batches for job in batch)
     for batch in batches:
         first = batch[0]
-        assert len(batch) <= (LARGEST if first.proxy == "mlp" else 1)
+        assert len(batch) <= (LARGEST["train"] if first.proxy == "mlp" else 1)
         assert {(job.proxy, job.seed, job.budget.samples, job.data) for job in batch} == {
             (first.proxy, first.seed, first.budget.samples, first.data)
         }
@@ -40,5 +40,6 @@ def test_batches_are_even_in_number_and_size_and_rates_share_one(count, sizes):
 
 
 def test_screens_go_together():
-    jobs = [Job("screen", f"k{n}", "", "inception", 0) for n in range(3)]
-    assert list(batched(jobs)) == [tuple(jobs)]
+    jobs = [Job("screen", f"k{n}", "", "inception", 0) for n in range(100)]
+    assert list(batched(jobs[:3])) == [tuple(jobs[:3])]
+    assert [len(batch) for batch in batched(jobs)] == [25, 25, 25, 25]
