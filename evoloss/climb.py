@@ -34,7 +34,8 @@ class Climb:
         self.evaluate = evaluate
         self.series = series
         self.regimes = regimes_of(config)
-        self.height = max(len(regime.rungs) for regime in self.regimes)
+        self.tallest = max(self.regimes, key=lambda regime: len(regime.rungs))
+        self.height = len(self.tallest.rungs)
 
     def climb(self, contenders: list[Candidate], reference: Candidate) -> None:
         """Successive halving (Jamieson and Talwalkar 2016) over the rungs; named losses go all the way.
@@ -46,7 +47,7 @@ class Climb:
             raise EvolossError(f"no gain over cross-entropy can be measured, it is {problem}; search in one regime")
         for index in range(self.height):
             if index:
-                contenders = promoted(contenders, self.regimes[0].rung(index).keep, of_families=index == 1)
+                contenders = promoted(contenders, self.tallest.rung(index).keep, of_families=index == 1)
             self._rung(index, contenders, reference, f"rung {index + 1} of {self.height}")
 
     def glance(self, candidates: list[Candidate], reference: Candidate, index: int) -> None:

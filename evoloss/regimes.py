@@ -55,7 +55,9 @@ def regimes_of(config: RunConfig) -> tuple[Regime, ...]:
 def _regime(config: RunConfig, own: Regime, word: str) -> Regime:
     """The run's own regime with the one thing changed that the word names."""
     if word in OPTIMIZERS:
-        return replace(own, name=word, rungs=tuple(with_optimizer(rung, word) for rung in own.rungs))
+        rungs = tuple(with_optimizer(rung, word) for rung in own.rungs)
+        moved = word == "sgd" and rungs != own.rungs
+        return replace(own, name=word, rungs=_no_faster(rungs) if moved else rungs)
     if word in config.space.rungs:
         return replace(own, name=word, proxy=word, rungs=config.space.rungs_for(word))
     if word in DATASETS or word.startswith(FOLDER):
@@ -64,6 +66,22 @@ def _regime(config: RunConfig, own: Regime, word: str) -> Regime:
     known = [*OPTIMIZERS, *config.space.rungs, *DATASETS]
     hint = suggest(word, known)
     raise EvolossError(f"unknown regime `{word}`{hint}: expected optimizers, proxies or data sets: {', '.join(known)}")
+
+
+def _no_faster(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+    """Without rates above the first rung's, nor rungs that are left with none.
+
+    Under SGD those see less far: of 67 losses on Fashion-MNIST, 5,000 x 2, the scores at .045 and .09 have a rank
+    correlation of .86 with a long training, those at up to .36 as well one of .70 (`benchmarks.fidelity`).
+    """
+    lower: list[Rung] = []
+    keep = 1.0
+    for rung in rungs:
+        keep *= rung.keep
+        if rates := tuple(rate for rate in rung.rates if rate <= max(rungs[0].rates)):
+            lower.append(rung.model_copy(update={"rates": rates, "keep": keep}))
+            keep = 1.0
+    return tuple(lower)
 
 
 def with_optimizer(rung: Rung, optimizer: str) -> Rung:

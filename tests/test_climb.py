@@ -7,8 +7,8 @@ from evoloss.errors import EvolossError
 from evoloss.records import Candidate, Evaluation, Status, derive_seed
 
 LOW, HIGH = 3e-3, 6e-3  # of Adam; SGD's are 30 times as high
-RUNGS = (Rung(samples=100, epochs=1, rates=[LOW]), Rung(samples=200, epochs=1, rates=[LOW, HIGH], keep=0.5))
-SWEEPS = (Rung(samples=100, epochs=1, rates=[LOW]), Rung(samples=100, epochs=1, rates=[HIGH]))  # one length
+RUNGS = (Rung(samples=100, epochs=1, rates=[LOW, HIGH]), Rung(samples=200, epochs=1, rates=[LOW, HIGH], keep=0.5))
+SWEEPS = (Rung(samples=100, epochs=1, rates=[HIGH]), Rung(samples=100, epochs=1, rates=[LOW]))  # one length
 LOW_SGD, HIGH_SGD = 0.09, 0.18
 
 
@@ -139,7 +139,7 @@ def test_without_cross_entropy_there_is_no_gain():
 
 @pytest.mark.parametrize(
     ("rungs", "regimes", "trainings"),
-    [(RUNGS, (), 3), (SWEEPS, (), 2), (RUNGS, ("adam", "sgd"), 6), (SWEEPS, ("adam", "sgd"), 4)],
+    [(RUNGS, (), 4), (SWEEPS, (), 2), (RUNGS, ("adam", "sgd"), 8), (SWEEPS, ("adam", "sgd"), 4)],
 )
 def test_the_seconds_of_a_training_count_once(rungs, regimes, trainings):
     bench = Bench(GAINS, regimes, rungs)
@@ -162,6 +162,15 @@ def test_a_regime_of_fewer_rungs_waits_at_its_last():
 
     Climb(config, evaluate).climb([candidate("a")], candidate("ce", name="ce"))
     assert seen == [{("mlp", 100), ("inception", 100)}, {("mlp", 200), ("inception", 100)}]
+
+
+@pytest.mark.parametrize("regimes", [("adam", "sgd"), ("sgd", "adam")])
+def test_the_regime_with_most_rungs_tells_how_many_go_on(regimes):
+    """Of SGD's the rung at the higher rate is left out, and with it nobody."""
+    rungs = (*SWEEPS[:1], SWEEPS[0].model_copy(update={"rates": (2 * HIGH,), "keep": 0.5}), SWEEPS[1])
+    bench = Bench(dict.fromkeys([(key, name) for key in ("ce", *"abcd") for name in regimes], 0.5), regimes, rungs)
+    bench.climb.climb([candidate(key) for key in "abcd"], bench.reference)
+    assert [len({job.key for job in jobs} - {"ce"}) for _, jobs in bench.calls] == [4, 2, 2]
 
 
 # Further seeds
