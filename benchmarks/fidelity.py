@@ -261,14 +261,20 @@ def best(rung: Rung, results: Results, places: Sequence[int]) -> np.ndarray:
 
 
 def readings(study: Study, optimizer: str, count: int) -> list[Reading]:
-    """Every rung, a sweep also at its middle rate alone, with one seed and with all."""
-    rungs = [with_optimizer(part, optimizer) for rung in study.rungs for part in dict.fromkeys((middle(rung), rung))]
-    return [Reading(rung, seeds) for rung in rungs for seeds in dict.fromkeys((1, count))]
+    """Every rung, a sweep also at its middle rate alone, and up to it, with one seed and with all."""
+    parts = [part for rung in study.rungs for part in dict.fromkeys((middle(rung), lower(rung), rung))]
+    return [Reading(with_optimizer(part, optimizer), seeds) for part in parts for seeds in dict.fromkeys((1, count))]
 
 
 def middle(rung: Rung) -> Rung:
     """A sweep cut down to the rate in its middle, of two to the smaller one."""
     return rung.model_copy(update={"rates": (statistics.median_low(rung.rates),)})
+
+
+def lower(rung: Rung) -> Rung:
+    """A sweep without the rates above the one in its middle."""
+    (most,) = middle(rung).rates
+    return rung.model_copy(update={"rates": tuple(rate for rate in rung.rates if rate <= most)})
 
 
 def predictions(study: Study, results: dict[str, Results], costs: Costs, count: int) -> list[Prediction]:

@@ -107,7 +107,7 @@ def test_the_long_training_is_fifteen_times_the_last_rung_and_the_rungs_grow(nam
     for optimizer in ("adam", "sgd"):
         readings = fidelity.readings(study, optimizer, 3)
         sweeps = sum(len(rung.rates) > 1 for rung in study.rungs)
-        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + sweeps)
+        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + 2 * sweeps)
         trained = {budget for rung in study.rungs for budget in with_optimizer(rung, optimizer).budgets()}
         assert {budget for reading in readings for budget in reading.rung.budgets()} == trained
 
