@@ -105,7 +105,7 @@ def compile_gradient(node: Node, num_classes: int, *, stacked: bool = False) -> 
     derivative broadcasts to the shape of its variable.
     """
     tape, value = _record(node, num_classes)
-    return _link(value, _differentiate(tape, value), _FUNCTIONS | {"sum": _sum_each} if stacked else _FUNCTIONS)
+    return _link(value, _differentiate(tape, value), _STACKED if stacked else _FUNCTIONS)
 
 
 def _record(node: Node, num_classes: int) -> tuple[Tape, Term]:
@@ -313,6 +313,8 @@ _FUNCTIONS: Functions = {
     "softplus_by_input": lambda g, a: _ATEN.softplus_backward.default(g, a, 1.0, 20.0),  # linear above 20
     "relu_by_input": lambda g, f: _ATEN.threshold_backward.default(g, f, 0.0),
 }
+
+_STACKED = _FUNCTIONS | {"sum": _sum_each}
 
 _IN_PLACE: Functions = {
     name: getattr(Tensor, f"{name}_")

@@ -189,6 +189,14 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return squared.clamp_min(FLOOR).sqrt()
 
 
+def pull_softmax(by_p: Tensor, by_log_p: Tensor, softmax: Tensor, log_p: Tensor, dim: int) -> Tensor:
+    """The derivatives by logits from those by `p`, clamped from `softmax`, and by `log_p`; classes lie along `dim`."""
+    clamped = (softmax <= FLOOR) | (softmax >= 1)  # where torch's clamp lets no gradient through
+    by_softmax = by_p.masked_fill(clamped, 0.0)
+    by_logits = torch._softmax_backward_data(by_softmax, softmax, dim, softmax.dtype)
+    return by_logits + torch._log_softmax_backward_data(by_log_p, log_p, dim, log_p.dtype)
+
+
 def _off_diagonal(square: Tensor) -> Tensor:
     """[..., N, N] to [..., N, N - 1] without the diagonal, in order."""
     *leading, size, _ = square.shape

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evoloss.expression import Expression
-from evoloss.layouts import FLOOR, triplets
+from evoloss.layouts import FLOOR, pull_softmax, triplets
 from evoloss.lower import compile_node
 from evoloss.operators import VARIABLES
 
@@ -100,15 +100,12 @@ class Chain:
                     self.words[name] = every.gather(-1, self._places[name]).unsqueeze(-2)
 
     def pull(self, slopes: dict[str, Tensor]) -> Inputs:
-        """The derivatives by all inputs from those by all words, without a graph: autograd's, in half the time."""
+        """The derivatives by all inputs from those by all words, without a graph."""
         by = {name: torch.zeros_like(tensor) for name, tensor in self._inputs.items()}
         if "z" in slopes:
             by["logits"] += slopes["z"]
         if "p" in slopes:
-            softmax, log_p = self._softmax, self.words["log_p"]
-            let_through = slopes["p"].masked_fill((softmax <= FLOOR) | (softmax >= 1), 0)  # by torch's clamp
-            by["logits"] += torch._softmax_backward_data(let_through, softmax, -2, softmax.dtype)
-            by["logits"] += torch._log_softmax_backward_data(slopes["log_p"], log_p, -2, log_p.dtype)
+            by["logits"] += pull_softmax(slopes["p"], slopes["log_p"], self._softmax, self.words["log_p"], -2)
         if "d" in slopes:
             ends, far = (self._inputs["centers"], self._inputs["embeddings"]), self.words["d"]
             by["centers"] += _pull_distances(slopes["d"], *ends, far)
@@ -154,7 +151,7 @@ class View:
 
     def pair(self, values: Tensor | float) -> Tensor:
         """[..., 1, P] to half the mean over agreeing pairs plus half the mean over the others."""
-        return _total(values * self.pair_weights, self.Y)
+        return (values * self.pair_weights).sum((-2, -1), keepdim=True)
 
     def trip(self, values: Tensor | float) -> Tensor:
         """[..., 1, T] to the mean."""

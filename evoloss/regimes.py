@@ -56,8 +56,9 @@ def _regime(config: RunConfig, own: Regime, word: str) -> Regime:
     """The run's own regime with the one thing changed that the word names."""
     if word in OPTIMIZERS:
         rungs = tuple(with_optimizer(rung, word) for rung in own.rungs)
-        moved = word == "sgd" and rungs != own.rungs
-        return replace(own, name=word, rungs=_no_faster(rungs) if moved else rungs)
+        if word == "sgd" and rungs != own.rungs:
+            rungs = _no_faster(rungs)
+        return replace(own, name=word, rungs=rungs)
     if word in config.space.rungs:
         return replace(own, name=word, proxy=word, rungs=config.space.rungs_for(word))
     if word in DATASETS or word.startswith(FOLDER):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evoloss.calibration import calibration_error
 from evoloss.errors import EvolossError
 from evoloss.gradient import compile_gradient
-from evoloss.layouts import FLOOR, Batch
+from evoloss.layouts import FLOOR, Batch, pull_softmax
 from evoloss.lower import Loss
 from evoloss.proxies import Proxy
 from evoloss.records import Budget, Role, Status, TrainResult
@@ -260,11 +260,7 @@ class _Chain:
 
     def pull(self) -> tuple[Tensor, Tensor]:
         """The derivatives by logits [S, B, K] and embeddings [S, B, E]."""
-        clamped = (self.softmax <= FLOOR) | (self.softmax >= 1)  # where torch's clamp lets no gradient through
-        by_softmax = self.by["p"].masked_fill_(clamped, 0.0)
-        by_logits = torch._softmax_backward_data(by_softmax, self.softmax, 2, torch.float32)
-        by_logits += torch._log_softmax_backward_data(self.by["log_p"], self.log_p, 2, torch.float32)
-        by_logits += self.by["z"]
+        by_logits = pull_softmax(self.by["p"], self.by["log_p"], self.softmax, self.log_p, 2) + self.by["z"]
         by_embeddings = torch.zeros_like(self.embeddings)
         for group in self.distances:
             torch.autograd.backward(list(group.sources.values()), list(group.by.values()))

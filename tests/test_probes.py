@@ -84,7 +84,7 @@ def test_derivatives_without_autograd(text, paired):
 
 
 def test_the_clamp_of_probabilities_lets_no_derivative_through_at_its_ends():
-    """In single precision, where a probability can be 1 and the others are above the least one yet."""
+    """In single precision, where a probability can be 1."""
     labels = Labels(3, 1)
     logits = torch.tensor([[16.1, 17.5, 0.0], [0.0, 0.0, 0.0], [-3.0, -80.0, 0.0]]).requires_grad_()
     chain = Chain({"p"}, {"logits": logits}, labels)
