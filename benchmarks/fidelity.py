@@ -96,9 +96,10 @@ class Reading:
     @property
     def title(self) -> str:
         """Samples and epochs, rates and seeds where there are several."""
-        rates, seeds = len(self.rung.rates), self.seeds
-        words = [f"{self.rung.samples:,} x {self.rung.epochs}" + " pooled" * (self.rung.pooled > 1)]
-        return ", ".join(words + [f"{rates} rates"] * (rates > 1) + [f"{seeds} seeds"] * (seeds > 1))
+        rates, seeds = self.rung.rates, self.seeds
+        words = f"{self.rung.samples:,} x {self.rung.epochs}" + " pooled" * (self.rung.pooled > 1)
+        words += f" at {', '.join(f'{rate:g}' for rate in rates)}" * (len(rates) > 1)
+        return words + f"; {seeds} seeds" * (seeds > 1)
 
     def scores(self, results: Results) -> list[np.ndarray]:
         """Scores [losses], once for each group of so many seeds that there is."""
@@ -261,8 +262,8 @@ def best(rung: Rung, results: Results, places: Sequence[int]) -> np.ndarray:
 
 
 def readings(study: Study, optimizer: str, count: int) -> list[Reading]:
-    """Every rung, a sweep also at its middle rate alone, and up to it, with one seed and with all."""
-    parts = [part for rung in study.rungs for part in dict.fromkeys((middle(rung), lower(rung), rung))]
+    """Every rung, a sweep also at its middle rate alone, and with those beside it, with one seed and with all."""
+    parts = [part for rung in study.rungs for part in dict.fromkeys((middle(rung), lower(rung), inner(rung), rung))]
     return [Reading(with_optimizer(part, optimizer), seeds) for part in parts for seeds in dict.fromkeys((1, count))]
 
 
@@ -275,6 +276,12 @@ def lower(rung: Rung) -> Rung:
     """A sweep without the rates above the one in its middle."""
     (most,) = middle(rung).rates
     return rung.model_copy(update={"rates": tuple(rate for rate in rung.rates if rate <= most)})
+
+
+def inner(rung: Rung) -> Rung:
+    """A sweep cut down to the rate in its middle and the next one above."""
+    place = rung.rates.index(*middle(rung).rates)
+    return rung.model_copy(update={"rates": rung.rates[place : place + 2]})
 
 
 def predictions(study: Study, results: dict[str, Results], costs: Costs, count: int) -> list[Prediction]:

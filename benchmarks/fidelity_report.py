@@ -59,7 +59,7 @@ def _flat(line: "Prediction") -> dict[str, Any]:
         "samples": rung.samples,
         "epochs": rung.epochs,
         "pooled": rung.pooled,
-        "rates": len(rung.rates),
+        "rates": " ".join(f"{rate:g}" for rate in rung.rates),
         "seeds": line.reading.seeds,
     }
     flat |= {"cost": f"{line.cost:.4g}"}
@@ -125,7 +125,8 @@ def _name(axis: Axes, lines: "Sequence[Prediction]", color: str) -> None:
         rung = line.reading.rung
         words = f"{rung.samples:,} x {rung.epochs}" + (f", {len(rung.rates)} rates" if len(rung.rates) > 1 else "")
         place = next((cost for cost in names if cost <= line.cost < NEAR * cost), line.cost)
-        names.setdefault(place, []).append(words)
+        if words not in names.setdefault(place, []):
+            names[place].append(words)
     for cost, words in names.items():
         look = {"rotation": 90, "fontsize": 8, "ha": "center", "va": "bottom", "color": color}
         axis.text(cost, 0.02, "; ".join(words), transform=axis.get_xaxis_transform(), **look)

@@ -4,15 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import stubs
 
 from benchmarks import fidelity, fidelity_report
 from benchmarks.fidelity import FAILED, STUDIES, Cost, Reading, Trained
 from evoloss.baselines import BASELINES, family
-from evoloss.config import Rung
+from evoloss.config import Rung, load_space
 from evoloss.duplicates import Fingerprints
 from evoloss.expression import Expression
 from evoloss.records import Evaluation, Status, derive_seed
-from evoloss.regimes import with_optimizer
+from evoloss.regimes import regimes_of, with_optimizer
 from evoloss.screen import screen
 
 SWEEP = Rung(samples=100, epochs=1, rates=(0.001, 0.002, 0.004))
@@ -37,7 +38,7 @@ def test_a_reading_is_repeated_on_as_many_groups_of_seeds_as_there_are():
     assert np.concatenate(Reading(SWEEP, 1).scores(swept)) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert np.concatenate(Reading(SWEEP, 2).scores(swept)) == pytest.approx([0.2, 0.3])
     assert np.concatenate(Reading(SWEEP, 3).scores(swept)) == pytest.approx([0.3, 0.4])
-    assert Reading(SWEEP, 2).title == "100 x 1, 3 rates, 2 seeds"
+    assert Reading(SWEEP, 2).title == "100 x 1 at 0.001, 0.002, 0.004; 2 seeds"
 
 
 def test_a_reading_costs_its_trainings_and_their_steps():
@@ -107,9 +108,25 @@ def test_the_long_training_is_fifteen_times_the_last_rung_and_the_rungs_grow(nam
     for optimizer in ("adam", "sgd"):
         readings = fidelity.readings(study, optimizer, 3)
         sweeps = sum(len(rung.rates) > 1 for rung in study.rungs)
-        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + 2 * sweeps)
+        assert len(readings) == len(set(readings)) == 2 * (len(study.rungs) + 3 * sweeps)
         trained = {budget for rung in study.rungs for budget in with_optimizer(rung, optimizer).budgets()}
         assert {budget for reading in readings for budget in reading.rung.budgets()} == trained
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_rung_of_a_search_has_a_reading(name, optimizer):
+    study = STUDIES[name]
+    known = {
+        (reading.rung.length, budget.learning_rate, len(reading.rung.rates))
+        for reading in fidelity.readings(study, optimizer, 3)
+        for budget in reading.rung.budgets()
+    }
+    config = stubs.config(dataset=name, proxy=study.proxy, space=load_space("hybrid"), regimes=(optimizer,))
+    (regime,) = regimes_of(config)
+    for index, rung in enumerate(regime.rungs):
+        budgets = regime.budgets(index)
+        assert {(rung.length, budget.learning_rate, len(budgets)) for budget in budgets} <= known
 
 
 def test_the_evolved_losses_are_forty_that_pass_the_screens_and_no_copies():
