@@ -147,14 +147,11 @@ def full_rung(space: SearchSpace, proxy: str) -> Rung:
     return space.playoff.rungs.get(proxy) or sweep_of(space.rungs_for(proxy))
 
 
-def sweep_of(rungs: Sequence[Rung], rung: int = -1) -> Rung:
-    """One of the rungs (the last) with all the rates that the last one's budget is tried at.
-
-    Rungs of the same budget at further rates are one sweep.
-    """
+def sweep_of(rungs: Sequence[Rung]) -> Rung:
+    """The last of the rungs with all the rates that its budget is tried at: rungs of the same length are one sweep."""
     last = rungs[-1]
     rates = {rate for r in rungs if r.length == last.length for rate in r.rates}
-    return rungs[rung].model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
+    return last.model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 
 def _other_optimizer(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
@@ -164,13 +161,14 @@ def _other_optimizer(config: RunConfig, homes: Sequence[Contest]) -> Contest | N
 
 
 def _other_proxy(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
-    """At the first rung of that proxy: the Inception is some thirty times as slow as the MLP."""
+    """At the first rung of that proxy and all its rates: the Inception is some thirty times as slow as the MLP."""
     seen = {home.proxy for home in homes}
     other = next((name for name in config.space.rungs if name not in seen), None)
     if other is None:
         return None
-    rung = with_optimizer(sweep_of(config.space.rungs_for(other), 0), homes[0].rung.optimizer)
-    return replace(homes[0], proxy=other, rung=rung)
+    rates = full_rung(config.space, other).rates
+    rung = sweep_of(config.space.rungs_for(other)[:1]).model_copy(update={"rates": rates})
+    return replace(homes[0], proxy=other, rung=with_optimizer(rung, homes[0].rung.optimizer))
 
 
 def _other_data(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:

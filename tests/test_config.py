@@ -19,6 +19,7 @@ from evoloss.config import (
 )
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
+from evoloss.playoff import full_rung, sweep_of
 from evoloss.records import DataSpec
 from evoloss.tree import CROSSOVERS, MUTATIONS, Grammar, seeded
 
@@ -84,7 +85,8 @@ def test_a_space_has_rungs_for_the_mlp(name):
     rungs = space.rungs_for("mlp")
     assert rungs == space.rungs["mlp"]
     assert rungs[0].keep == 1
-    assert len(rungs[-1].rates) > 1, "the last rung sweeps the learning rate"
+    assert len(sweep_of(rungs).rates) > 1, "the last rungs sweep the learning rate"
+    assert set(sweep_of(rungs).rates) <= set(full_rung(space, "mlp").rates)
     with pytest.raises(EvolossError, match="rungs for mlp, inception, not for the proxy `lenet`"):
         space.rungs_for("lenet")
 

@@ -93,7 +93,7 @@ def test_a_search_may_meet_in_longer_trainings_than_its_own(regimes):
     space = load_space("hybrid")
     assert regimes()["search"].rung == space.playoff.rungs["mlp"]
     assert regimes()["optimizer"].rung.samples == space.playoff.rungs["mlp"].samples
-    assert regimes(proxy="inception")["search"].rung == playoff.sweep_of(space.rungs["inception"])
+    assert regimes(proxy="inception")["search"].rung == space.playoff.rungs["inception"]
     several = regimes(regimes=("adam", "sgd"))
     assert several["sgd"].rung.optimizer == "sgd"
     assert several["sgd"].rung.extent == several["adam"].rung.extent == space.playoff.rungs["mlp"].extent
@@ -152,13 +152,19 @@ def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
     assert all(REFERENCE.key in {c.expression.key for c in contest.contenders} for contest in contests)
 
 
-def test_the_sweep_of_a_space_has_all_rates_of_its_last_budget():
-    rung = playoff.sweep_of(load_space("hybrid").rungs["inception"])
-    rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
-    assert (rung.samples, rung.epochs, rung.pooled, rung.rates) == (5000, 2, 2, rates)
-    first = playoff.sweep_of(load_space("hybrid").rungs["inception"], 0)
-    assert (first.samples, first.epochs, first.pooled, first.rates) == (4000, 1, 2, rates)
-    assert {(r.keep, r.scored) for r in (rung, first)} == {(1.0, None)}
+def test_another_network_trains_as_its_first_rung_at_all_rates(regimes):
+    space = load_space("hybrid")
+    for home, other in (("mlp", "inception"), ("inception", "mlp")):
+        rung, first = regimes(proxy=home)["proxy"].rung, space.rungs[other][0]
+        assert rung.rates == space.playoff.rungs[other].rates
+        assert (rung.samples, rung.epochs, rung.pooled) == (first.samples, first.epochs, first.pooled)
+        assert (rung.keep, rung.scored) == (1.0, None)
+
+
+def test_without_a_training_of_its_own_a_playoff_has_all_rates_of_the_last_budget():
+    rung = playoff.full_rung(load_space("memorize"), "mlp")
+    assert (rung.samples, rung.epochs, rung.rates) == (5000, 30, (1.5e-3, 3e-3, 6e-3, 1.2e-2))
+    assert (rung.keep, rung.scored) == (1.0, None)
 
 
 def judged(regime="search", **tests):

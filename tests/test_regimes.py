@@ -54,9 +54,14 @@ def test_what_a_name_changes_it_to():
     sgd, inception, other = regimes("sgd", "inception", "fashion-mnist")
     assert {rung.optimizer for rung in sgd.rungs} == {"sgd"}
     assert [rung.rates for rung in sgd.rungs] == [(0.09,), (0.09,), (0.045,)]
-    assert [rung.keep for rung in sgd.rungs] == [1.0, 0.34, 0.5]
+    assert [rung.keep for rung in sgd.rungs] == [rung.keep for rung in HYBRID.rungs["mlp"]]
     assert (inception.proxy, inception.rungs) == ("inception", HYBRID.rungs["inception"])
     assert other.data == DataSpec("fashion-mnist")
+
+
+def test_under_sgd_no_rate_lies_above_the_first_rung_s():
+    (sgd,) = regimes_of(stubs.config(space=load_space("memorize"), regimes=("sgd",)))
+    assert [rung.rates for rung in sgd.rungs] == [(0.09,), (0.09,), (0.045, 0.09), (0.0225, 0.045)]
 
 
 def test_other_data_are_shaped_as_the_run_s():
@@ -90,10 +95,9 @@ def test_a_proxy_without_rungs_is_refused():
 
 def test_rungs_of_one_length_are_one_sweep():
     inception = Regime("inception", "inception", HYBRID.rungs["inception"])
-    swept = [[3e-3], [3e-3], [3e-3, 6e-3], [1.5e-3, 3e-3, 6e-3, 1.2e-2]]
-    assert [rates(inception.budgets(index)) for index in range(4)] == swept
-    assert {(b.samples, b.epochs, b.pooled) for b in inception.budgets(3)} == {(5000, 2, 2)}
-    assert inception.longest() == inception.budgets(3)
+    assert [rates(inception.budgets(index)) for index in range(3)] == [[3e-3], [3e-3], [3e-3, 6e-3]]
+    assert {(b.samples, b.epochs, b.pooled) for b in inception.budgets(2)} == {(5000, 2, 2)}
+    assert inception.longest() == inception.budgets(2)
 
 
 @pytest.mark.parametrize(
