@@ -33,6 +33,7 @@ from evoloss import evaluations
 from evoloss.archive import Archive
 from evoloss.config import load_run
 from evoloss.files import write_csv
+from evoloss.report import read_table
 from evoloss.tables import print_table
 
 SMALL = ("--space", str(Path(__file__).with_suffix(".toml")))
@@ -419,9 +420,7 @@ def read(path: Path) -> list[Outcome]:
         return []
     kinds = {"number": int, "kills": int, "sessions": int, "lost": int, "seconds": float}
     readers: dict[str, Callable[[str], Any]] = kinds | {"identical": lambda text: text == "True"}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [Outcome(**{name: readers.get(name, str)(value) for name, value in row.items()}) for row in rows]
+    return [Outcome(**{k: readers.get(k, str)(value) for k, value in row.items()}) for row in read_table(path)]
 
 
 def warm() -> None:

@@ -101,25 +101,25 @@ def search(
         "version": version("evoloss"),
         "dataset": full_path(dataset),
         "proxy": proxy or data.default_proxy(dataset),
-        "space_name": space,
-        "generations": generations or grammar.evolution.generations,
-        "population": population or grammar.evolution.population,
-        "seed_expressions": [canonical(text) for text in seed_expr or []],
-        "regimes": read_regimes(regimes),
-        "time_limit": read_seconds(time_limit),
-        "device": read_device(device, gpus_per_worker),
         "space": grammar,
-    }
-    given = {
+        "space_name": space,
         "strategy": strategy,
         "selection": selection,
         "seed": seed,
+        "generations": generations or grammar.evolution.generations,
+        "population": population or grammar.evolution.population,
         "top": top,
+        "samples": samples,
+        "label_noise": label_noise,
+        "imbalance": imbalance,
+        "seed_expressions": [canonical(text) for text in seed_expr or []],
+        "regimes": read_regimes(regimes),
+        "time_limit": read_seconds(time_limit),
         "playoff": playoff,
         "data_dir": data_dir,
+        "device": read_device(device, gpus_per_worker),
     }
-    shape = {"samples": samples, "label_noise": label_noise, "imbalance": imbalance}
-    config = validated(RunConfig, values | given | shape, "search")
+    config = validated(RunConfig, values, "search")
     run.check(config)
     backend = read_backend(workers, address, cache, gpus_per_worker)
     directory = out or run.default_directory(config)
