@@ -150,8 +150,12 @@ def full_rung(space: SearchSpace, proxy: str) -> Rung:
 def sweep_of(rungs: Sequence[Rung]) -> Rung:
     """The last of the rungs with all the rates that its budget is tried at: rungs of the same length are one sweep."""
     last = rungs[-1]
-    rates = {rate for r in rungs if r.length == last.length for rate in r.rates}
-    return last.model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
+    return _alone(last, {rate for r in rungs if r.length == last.length for rate in r.rates})
+
+
+def _alone(rung: Rung, rates: Iterable[float]) -> Rung:
+    """A rung at these rates for all who take part, scored on all images."""
+    return rung.model_copy(update={"rates": tuple(sorted(rates)), "keep": 1.0, "scored": None})
 
 
 def _other_optimizer(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
@@ -166,8 +170,7 @@ def _other_proxy(config: RunConfig, homes: Sequence[Contest]) -> Contest | None:
     other = next((name for name in config.space.rungs if name not in seen), None)
     if other is None:
         return None
-    rates = full_rung(config.space, other).rates
-    rung = sweep_of(config.space.rungs_for(other)[:1]).model_copy(update={"rates": rates})
+    rung = _alone(config.space.rungs_for(other)[0], full_rung(config.space, other).rates)
     return replace(homes[0], proxy=other, rung=with_optimizer(rung, homes[0].rung.optimizer))
 
 

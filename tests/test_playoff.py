@@ -153,12 +153,16 @@ def test_cross_entropy_takes_part_even_where_the_search_lost_it(regimes):
 
 
 def test_another_network_trains_as_its_first_rung_at_all_rates(regimes):
-    space = load_space("hybrid")
-    for home, other in (("mlp", "inception"), ("inception", "mlp")):
-        rung, first = regimes(proxy=home)["proxy"].rung, space.rungs[other][0]
-        assert rung.rates == space.playoff.rungs[other].rates
-        assert (rung.samples, rung.epochs, rung.pooled) == (first.samples, first.epochs, first.pooled)
-        assert (rung.keep, rung.scored) == (1.0, None)
+    rates = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+    for home, length in (("mlp", (4000, 1, 2)), ("inception", (5000, 1, 1))):
+        rung = regimes(proxy=home)["proxy"].rung
+        assert (rung.length, rung.rates, rung.keep, rung.scored) == (length, rates, 1.0, None)
+
+
+def test_the_inception_of_a_space_meets_at_the_length_of_its_last_rung():
+    rung = playoff.full_rung(load_space("hybrid"), "inception")
+    assert (rung.length, rung.rates) == ((5000, 2, 2), (1.5e-3, 3e-3, 6e-3, 1.2e-2))
+    assert (rung.keep, rung.scored) == (1.0, None)
 
 
 def test_without_a_training_of_its_own_a_playoff_has_all_rates_of_the_last_budget():
