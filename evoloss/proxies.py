@@ -129,12 +129,31 @@ def resnet(shape: Shape, num_classes: int, embedding_dim: int = 128) -> Proxy:
     return _initialized(proxy, nn.init.kaiming_normal_).to(memory_format=torch.channels_last)
 
 
+class _Convolution3x3(nn.Conv2d):
+    """A 3x3 convolution, of images of four pixels as one matrix product, which takes half the time.
+
+    There every output pixel sees all four of the input, through four of the nine taps.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] to [B, out, H, W]."""
+        if x.shape[2:] != (2, 2):
+            return super().forward(x)
+        taps = self.weight.permute(0, 2, 3, 1)  # [out, 3, 3, C], their order in memory
+        seen = [taps[:, 1 - i : 3 - i, 1 - j : 3 - j].flatten(1) for i in (0, 1) for j in (0, 1)]
+        pixels = x.permute(0, 2, 3, 1).flatten(1) @ torch.cat(seen).t()  # [B, 4C] by [4C, 4 out]
+        return pixels.view(-1, 2, 2, self.out_channels).permute(0, 3, 1, 2)
+
+
 def _convolution(before: int, after: int, size: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    )
+    if (size, stride) == (3, 1):
+        convolution: nn.Conv2d = _Convolution3x3(before, after)
+    else:
+        convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
 
 class _Block(nn.Module):

@@ -25,7 +25,6 @@ from evoloss.train import (
     CENTERS_RATE,
     CHECK_EVERY,
     OPTIMIZERS,
-    SCORING_BATCH,
     Decoder,
     Samples,
     augmented,
@@ -306,7 +305,7 @@ def _references(network: Layers, members: Sequence[Member], samples: Samples) ->
     """For each member the points [K, E] whose nearest one is the predicted class; None where the logits decide."""
     means: Tensor | None = None
     if any(member.decoder == "means" for member in members):
-        parts = [network.forward(images.flatten(1))[-2] for images in samples.images.split(SCORING_BATCH)]
+        parts = [network.forward(images.flatten(1))[-2] for images, _ in samples.parts()]
         means = torch.cat(parts, 1)
     references: list[Tensor | None] = []
     for place, member in enumerate(members):
@@ -323,7 +322,7 @@ def _references(network: Layers, members: Sequence[Member], samples: Samples) ->
 def _answers(network: Layers, references: Sequence[Tensor | None], data: Samples) -> tuple[Tensor, Tensor]:
     """For each member and sample whether the guess is right, and the largest softmax probability, [S, N] both."""
     right, confidence = [], []
-    for images, labels in zip(data.images.split(SCORING_BATCH), data.labels.split(SCORING_BATCH), strict=True):
+    for images, labels in data.parts():
         *_, embeddings, logits = network.forward(images.flatten(1))
         guesses = logits.argmax(2)
         for place, points in enumerate(references):

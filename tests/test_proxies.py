@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evoloss.errors import EvolossError
-from evoloss.proxies import EMBEDDING_DIM, PROXIES, build, check
+from evoloss.proxies import EMBEDDING_DIM, PROXIES, _Convolution3x3, build, check
 
 torch.set_num_threads(1)
 
@@ -59,6 +59,24 @@ def test_the_width_of_the_embedding_can_be_chosen(name, width):
     embedding, logits = build(name, (1, 28, 28), 10, 0, width)(torch.randn(3, 1, 28, 28))
     assert embedding.shape == (3, width)
     assert logits.shape == (3, 10)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_of_few_pixels_is_a_convolution(side, layout):
+    torch.manual_seed(side)
+    own = _Convolution3x3(5, 7).to(memory_format=layout)
+    plain = torch.nn.Conv2d(5, 7, 3, padding=1, bias=False).to(memory_format=layout)
+    plain.load_state_dict(own.state_dict())
+    images = torch.randn(6, 5, side, side).contiguous(memory_format=layout)
+    weights = torch.randn(6, 7, side, side)
+    results = []
+    for convolution in (own, plain):
+        x = images.clone().requires_grad_()
+        y = convolution(x)
+        results.append([y, *torch.autograd.grad((y * weights).sum(), [x, convolution.weight])])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def parameters(module):

@@ -221,6 +221,37 @@ def test_the_learning_rate_falls_to_zero():
     assert rates == pytest.approx([3e-3 * (1 - step / 24) for step in range(24)])
 
 
+def test_flattened_weights_compute_what_they_did_and_take_their_layout_along():
+    model = build("inception", (3, 16, 16), 10, seed=0)
+    images = torch.randn(4, 3, 16, 16)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    strides = [parameter.stride() for parameter in model.parameters()]
+    whole = training.flattened(model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert [parameter.stride() for parameter in model.parameters()] == strides
+    assert len(whole) == sum(parameter.numel() for parameter in model.parameters())
+    model(images)[1].sum().backward()
+    assert whole.grad.norm() == pytest.approx(math.hypot(*(p.grad.norm().item() for p in model.parameters())), rel=1e-5)
+    with torch.no_grad():
+        whole.zero_()
+    assert not any(parameter.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+def test_a_step_on_flattened_weights_is_one_on_each(optimizer):
+    models = [build("inception", (3, 16, 16), 10, seed=0) for _ in range(2)]
+    weights = [list(models[0].parameters()), [training.flattened(models[1])]]
+    optimizers = [training.OPTIMIZERS[optimizer](each, 1e-2) for each in weights]
+    images = torch.randn(8, 3, 16, 16)
+    for _ in range(3):
+        for model, each in zip(models, optimizers, strict=True):
+            each.zero_grad(set_to_none=False)
+            model(images)[1].square().mean().backward()
+            each.step()
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 # --- Augmentation -----------------------------------------------------------------------------------------------------
 
 
@@ -322,9 +353,10 @@ def test_nearest_never_names_what_is_not_finite():
     assert nearest(torch.tensor([[4.0, 4.0], [0.0, 0.0], [1e6, 1e6]]), references).tolist() == [1, 3, 1]
 
 
-def test_every_scored_role_is_reported_over_many_scoringbatches(monkeypatch):
+def test_every_scored_role_is_reported_over_many_parts(monkeypatch):
     scored = {"select": blobs(103, seed=1), "test": blobs(31, seed=2)}
     whole, _ = run(scored=scored)
-    monkeypatch.setattr(training, "SCORING_BATCH", 10)
+    monkeypatch.setattr(training, "SCORING_PIXELS", 10 * scored["test"].images[0, 0].numel())
+    assert [len(labels) for _, labels in scored["test"].parts()] == [10, 10, 10, 1]
     assert run(scored=scored)[0].accuracy == whole.accuracy
     assert set(whole.accuracy) == {"select", "test"}
