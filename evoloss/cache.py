@@ -5,7 +5,7 @@ their name, their place or the seed that shaped them. Several processes on one m
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -29,6 +29,22 @@ LASTING = (Status.OK, Status.REJECTED, Status.DIVERGED)
 def check(path: Path) -> None:
     """Make the cache where there is none. Raises `EvolossError` where the file is something else, and leaves it so."""
     evaluations.connect(path, CACHE).close()
+
+
+def spared(pool: "Pool", find: Callable[[Job], Evaluation | None]) -> "Pool":
+    """The pool, asked only for what `find` does not know."""
+
+    def answers(batches: Iterable[Batch]) -> Iterator[list[Evaluation]]:
+        missing: list[Batch] = []
+        for batch in batches:
+            known = {job: found for job in batch if (found := find(job)) is not None}
+            if known:
+                yield list(known.values())
+            if rest := tuple(job for job in batch if job not in known):
+                missing.append(rest)
+        yield from pool(missing) if missing else ()
+
+    return answers
 
 
 class Cache:
@@ -76,17 +92,14 @@ class Cache:
     def ahead_of(self, pool: "Pool") -> "Pool":
         """The pool, asked only for what is not here; what it answers is kept."""
 
-        def answers(batches: Iterable[Batch]) -> Iterator[list[Evaluation]]:
-            missing: list[Batch] = []
-            for batch in batches:
-                known = {job: found for job in batch if (found := self.find(job)) is not None}
-                self.taken += len(known)
-                if known:
-                    yield list(known.values())
-                if rest := tuple(job for job in batch if job not in known):
-                    missing.append(rest)
-            for finished in pool(missing) if missing else ():
+        def found(job: Job) -> Evaluation | None:
+            evaluation = self.find(job)
+            self.taken += evaluation is not None
+            return evaluation
+
+        def asked(batches: Iterable[Batch]) -> Iterator[list[Evaluation]]:
+            for finished in pool(batches):
                 self.add(finished)
                 yield finished
 
-        return answers
+        return spared(asked, found)

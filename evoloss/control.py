@@ -1,8 +1,9 @@
 """Evolution beside random search under the same budget, repeated: did evolution beat chance?
 
 A control is a directory of run directories, `evolve-<seed>` and `random-<seed>` for each repeat. Both start from the
-same generation 0, and in each one after it random search trains as many new losses as evolution has trained there.
-Scores that guided a search flatter its winner, so each winner is trained again on seeds that neither search has used.
+same generation 0, which is trained once, and in each one after it random search trains as many new losses as evolution
+has trained there. Scores that guided a search flatter its winner, so each winner is trained again on seeds that neither
+search has used.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from evoloss import directory, report, run
 from evoloss.archive import Archive
 from evoloss.backend import HERE, Backend
+from evoloss.cache import spared
 from evoloss.climb import Climb
 from evoloss.config import Count, RunConfig, Settings, read_toml, validated
 from evoloss.evidence import Difference, difference, verdict
@@ -44,7 +46,7 @@ class Control(Settings):
 
 @dataclass(frozen=True)
 class Winner:
-    """The best loss of a search, and what the search spent on trainings, in core-seconds.
+    """The best loss of a search, and what its trainings took in core-seconds, those included that both searches share.
 
     `name` is empty unless the loss is hand-written; `fitness` is its score in the search, `fresh` on fresh seeds.
     """
@@ -135,7 +137,7 @@ def _configured(control: Control, seed: int, strategy: Strategy, newcomers: tupl
 def _repeat(path: Path, control: Control, seed: int, pool: Pool, known: dict[str, str], watching: Watching) -> Repeat:
     """Evolution, random search with as many newcomers, then both winners and cross-entropy on fresh seeds."""
 
-    def searched(strategy: Strategy, newcomers: tuple[int, ...] | None = None) -> _Outcome:
+    def searched(strategy: Strategy, pool: Pool, newcomers: tuple[int, ...] | None = None) -> _Outcome:
         place = path / f"{strategy}-{seed}"
         if not (place / "run.toml").is_file():
             run.create(place, _configured(control, seed, strategy, newcomers))
@@ -145,16 +147,21 @@ def _repeat(path: Path, control: Control, seed: int, pool: Pool, known: dict[str
         return _outcome(place, config)
 
     config = _configured(control, seed, "evolve")
-    evolve = searched("evolve")
-    random = searched("random", evolve.newcomers)
+    evolve = searched("evolve", pool)
+    with closing(_archive(path / f"evolve-{seed}", config)) as archive:
+        random = searched("random", spared(pool, archive.find), evolve.newcomers)
     ce = evolve.ce
     with watching(f"seed {seed}, winners on fresh seeds"), directory.in_use(path):
         fresh = _fresh(path / "fresh.sqlite", config, control.fresh_seeds, [evolve.best, random.best], ce, pool)
     return Repeat(seed, evolve.winner(fresh), random.winner(fresh), ce.fitness, fresh.get(ce.key))
 
 
+def _archive(path: Path, config: RunConfig) -> Archive:
+    return Archive(path / "archive.sqlite", config.data(), read_only=True)
+
+
 def _outcome(path: Path, config: RunConfig) -> _Outcome:
-    with closing(Archive(path / "archive.sqlite", config.data(), read_only=True)) as archive:
+    with closing(_archive(path, config)) as archive:
         candidates = archive.candidates()
         newcomers = tuple(row.evaluated for row in archive.generations()[1:])
         ce = next(candidate for candidate in candidates if candidate.name == "ce")

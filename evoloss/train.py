@@ -13,8 +13,9 @@ from evoloss.proxies import Proxy
 from evoloss.records import Budget, Role, Status, TrainResult
 
 CENTERS_RATE = 0.5  # learning rate of learned centers (SGD without momentum; Wen et al. 2016)
-# Of images that are scored together: 125 images of 32x32, 500 of 16x16. With four times as many each batch of the Inception claims
-# its 100 MB of activations from the system anew, which takes a quarter of the scoring; with fewer, calls take a fifth.
+# Of images that are scored together: 125 of 32x32, 500 of 16x16. With four times as many each batch of the Inception
+# claims its 100 MB of activations from the system anew, which takes a quarter of the scoring; a quarter as many take a
+# fifth longer.
 SCORING_PIXELS = 128_000
 CHECK_EVERY = 10  # steps between looks at the clock and at the loss
 

@@ -136,17 +136,19 @@ def test_a_playoff_from_the_cache_is_a_look_at_the_test_split_all_the_same(worke
     assert progress.shared == sum(job.task == "train" for job in workers.jobs)
 
 
-def test_both_searches_of_a_control_share_their_generation_0(workers, tmp_path):
+def test_a_control_on_a_cache_ends_as_one_without_and_the_next_trains_nothing(workers, tmp_path):
     settings = Control(repeats=1, run=stubs.config(version=version("evoloss"), generations=1))
 
     @contextlib.contextmanager
     def unwatched(title):
         yield lambda progress: None
 
-    outcomes = []
-    for name, backend in (("plain", HERE), ("shared", Backend(cache=tmp_path / "cache.sqlite"))):
+    outcomes, trained = [], []
+    cached = Backend(cache=tmp_path / "cache.sqlite")
+    for name, backend in (("plain", HERE), ("first", cached), ("second", cached)):
         control.create(tmp_path / name, settings)
-        outcomes.append((control.carry_on(tmp_path / name, unwatched, backend), len(workers.jobs)))
+        outcomes.append(control.carry_on(tmp_path / name, unwatched, backend))
+        trained.append(len(workers.jobs))
         workers.jobs.clear()
-    assert outcomes[0][0] == outcomes[1][0]
-    assert outcomes[1][1] < outcomes[0][1]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert trained[0] == trained[1] > trained[2] == 0

@@ -91,6 +91,21 @@ def test_both_searches_of_a_repeat_start_alike_and_train_as_many_newcomers(finis
         assert not any(c.parents for c in random[0])
 
 
+def test_what_evolution_has_trained_random_search_does_not_train_again(tmp_path, on):
+    asked = []
+
+    def pool(batches):
+        asked.extend(job for batch in batches for job in batch)
+        return stubs.stub_pool(batches)
+
+    control.create(tmp_path / "control", configured(repeats=1))
+    on(tmp_path / "control", pool)
+    assert len(asked) == len(set(asked))
+    evolve, random = (archived(tmp_path / "control" / f"{strategy}-0") for strategy in ("evolve", "random"))
+    trained = [job for job in asked if job.task == "train"]
+    assert len(trained) < evolve[2][0] + random[2][0]
+
+
 def test_winners_meet_on_seeds_that_no_search_has_used(tmp_path, on):
     jobs = []
     scores = scoring(lambda text: stubs.number(text) / 2)
