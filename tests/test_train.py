@@ -356,7 +356,16 @@ def test_nearest_never_names_what_is_not_finite():
 def test_every_scored_role_is_reported_over_many_parts(monkeypatch):
     scored = {"select": blobs(103, seed=1), "test": blobs(31, seed=2)}
     whole, _ = run(scored=scored)
-    monkeypatch.setattr(training, "SCORING_PIXELS", 10 * scored["test"].images[0, 0].numel())
+    monkeypatch.setattr(training, "SCORING_BATCH", 10)
+    monkeypatch.setattr(training, "SCORING_PIXELS", 0)
     assert [len(labels) for _, labels in scored["test"].parts()] == [10, 10, 10, 1]
     assert run(scored=scored)[0].accuracy == whole.accuracy
     assert set(whole.accuracy) == {"select", "test"}
+
+
+@pytest.mark.parametrize(("side", "together"), [(8, 2000), (16, 500), (28, 163), (32, 125), (64, 125), (224, 125)])
+def test_few_images_are_never_scored_alone_for_their_size(side, together):
+    images = torch.zeros(1).expand(2500, 1, side, side)
+    sizes = [len(labels) for _, labels in Samples(images, torch.zeros(2500)).parts()]
+    assert sizes[0] == together
+    assert sum(sizes) == 2500
