@@ -29,7 +29,7 @@ from evoloss.machine import processor
 from evoloss.proxies import EMBEDDING_DIM, build
 from evoloss.syntax import Node
 from evoloss.tables import print_table
-from evoloss.train import OPTIMIZERS
+from evoloss.train import OPTIMIZERS, flattened
 
 CLASSES = 10
 SIDE = 1024  # of the square matrices that are multiplied for the peak
@@ -75,7 +75,7 @@ def nodes(node: Node) -> int:
 def steps(setting: Setting, formulas: Iterable[str]) -> dict[str, Callable[[], None]]:
     """For the reference and each formula a training step on one batch, as in `evoloss.train`; the model is the same."""
     model = build(setting.proxy, setting.shape, CLASSES, seed=0)
-    optimizer = OPTIMIZERS["adam"](model.parameters(), 0.0)
+    optimizer = OPTIMIZERS["adam"]([flattened(model)], 0.0)
     images = torch.randn(setting.batch_size, *setting.shape).contiguous(memory_format=torch.channels_last)
     target = torch.arange(setting.batch_size) % CLASSES
 
@@ -85,7 +85,7 @@ def steps(setting: Setting, formulas: Iterable[str]) -> dict[str, Callable[[], N
 
         def step() -> None:
             for each in optimizers:
-                each.zero_grad()
+                each.zero_grad(set_to_none=False)
             embeddings, logits = model(images)
             loss(logits, target, embeddings).backward()
             for each in optimizers:
