@@ -42,8 +42,16 @@ def test_a_measurement_goes_through_a_whole_search():
     for before, after in itertools.pairwise(readings):
         assert after.generation == before.generation + 1
         assert after.candidates > before.candidates
-        assert after.seconds > before.seconds
+        assert after.seconds - before.seconds > after.canonical - before.canonical > 0
     assert readings[-1].evaluations >= 150 > readings[-2].evaluations
     shown = [driver.line(before, after) for before, after in driver.windows(readings, 150)]
     assert shown[-1][0] == f"{readings[-1].evaluations:,}"
     assert "times as long" in driver.growth(readings)
+
+
+def test_growth_tells_canonical_forms_from_the_rest():
+    seconds = [(0.0, 0.0), (1.0, 1.0), (3.0, 2.0), (7.0, 5.0)]  # after 0, 10, 20 and 30 candidates
+    readings = [driver.Reading(n - 1, 20 * n, 10 * n, *pair, 100.0 + n, n) for n, pair in enumerate(seconds)]
+    words = driver.growth(readings)
+    assert words.startswith("a candidate takes 2.00 times as long")
+    assert "its canonical form 3.00 times, all else 1.00 times; memory grows by 100.0 kB a candidate" in words
