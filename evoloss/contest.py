@@ -1,4 +1,9 @@
-"""Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split once."""
+"""Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split once.
+
+The sweep is a row of rates without ends: it begins with those of the rung, and goes on for a loss that is best at the
+last of them. A sweep with ends makes leads out of nothing: with 40 % of the labels wrong, 5,000 x 30 on Fashion-MNIST,
+cross-entropy has .733 at the best of four rates and .807 two steps below them.
+"""
 
 import logging
 import statistics
@@ -16,10 +21,12 @@ from evoloss.records import DataSpec, Evaluation, Job, Role, Standing, Status, d
 from evoloss.workers import Pool, opened_when_needed
 
 TUNING_SEEDS = 2  # trainings a rate of the sweep; their scores choose the rate and are not reported
+WIDER = 4  # further rates beyond an end of the sweep; four steps of two are a factor of 16
 SCREEN_LIMIT = 60.0  # seconds, for formulas that hang
 REFERENCE = Expression.parse(BASELINES["ce"].expression)  # what every loss is compared with
 
 Evaluate = Callable[[Iterable[Job]], dict[Job, Evaluation]]
+Sweep = dict[float, list[Evaluation]]  # by rate, those of the tuning seeds
 
 log = logging.getLogger("evoloss")
 
@@ -50,7 +57,7 @@ class Contest:
 
     @property
     def trainings(self) -> int:
-        """The trainings that it takes if no loss fails."""
+        """The trainings that it takes if no loss fails or is best at an end of the sweep."""
         return len(self.contenders) * (len(self.rung.rates) * self._tuning_seeds + self.seeds)
 
     @property
@@ -60,8 +67,9 @@ class Contest:
     def standings(self, evaluate: Evaluate) -> list[Standing]:
         """Every contender at its best rate on the same fresh seeds, in the order of the contenders.
 
-        Best is the mean select accuracy over the tuning seeds. A loss that fails the screens, all rates or a single
-        fresh seed stands there with the reason and without scores.
+        Best is the mean select accuracy over the tuning seeds. A loss that is best at an end of the sweep meets further
+        rates beyond it, up to `WIDER`, until one is worse; one that fails at all rates meets lower ones. A loss that
+        fails the screens, all rates or a single fresh seed stands there with the reason and without scores.
         """
         standings = self._screened(evaluate)
         standings = self._tuned(standings, evaluate)
@@ -81,17 +89,29 @@ class Contest:
         rates = sorted(self.rung.rates)
         if len(rates) == 1:
             return [replace(s, rate=rates[0]) if s.status is Status.OK else s for s in standings]
-        jobs = {
-            (s.key, rate, number): self._job(s, rate, ("tuning", number))
+        sweeps: dict[str, Sweep] = {s.key: {} for s in standings if s.status is Status.OK}
+        due = dict.fromkeys(sweeps, rates)
+        for _ in range(1 + WIDER):
+            self._try(standings, due, sweeps, evaluate)
+            due = {key: further for key, sweep in sweeps.items() if (further := _beyond(sweep))}
+            if not due:
+                break
+        return [_tuned(s, sweeps[s.key]) if s.key in sweeps else s for s in standings]
+
+    def _try(
+        self, standings: list[Standing], due: dict[str, list[float]], sweeps: dict[str, Sweep], evaluate: Evaluate
+    ) -> None:
+        """Enter into the sweeps what comes of the rates that are due."""
+        jobs = [
+            (s.key, rate, self._job(s, rate, ("tuning", number)))
             for s in standings
-            if s.status is Status.OK
-            for rate in rates
+            for rate in due.get(s.key, ())
             for number in range(TUNING_SEEDS)
-        }
-        answers = evaluate(jobs.values())
-        results = {place: answers[job] for place, job in jobs.items()}
+        ]
+        answers = evaluate(job for _, _, job in jobs)
         log.info("%s: %d rates tried", self.regime, len(jobs))
-        return [_tuned(s, rates, results) if s.status is Status.OK else s for s in standings]
+        for key, rate, job in jobs:
+            sweeps[key].setdefault(rate, []).append(answers[job])
 
     def _trained(self, standings: list[Standing], evaluate: Evaluate) -> list[Standing]:
         jobs = {
@@ -111,7 +131,9 @@ class Contest:
     def _job(
         self, standing: Standing, rate: float | None, seed: tuple[str, int], roles: tuple[Role, ...] = ("select",)
     ) -> Job:
-        budget = next(budget for budget in self.rung.budgets() if budget.learning_rate == rate)
+        budget = self.rung.budgets()[0]
+        if rate is not None:
+            budget = replace(budget, learning_rate=rate)
         purpose, place = seed
         number = derive_seed(self.seed, self.series + purpose, place)
         scale = 1.0 if standing.scale is None else standing.scale
@@ -131,19 +153,30 @@ def _screened(regime: str, contender: Contender, answer: Evaluation) -> Standing
     return replace(standing, scale=answer.scale)
 
 
-def _tuned(standing: Standing, rates: Sequence[float], results: dict[tuple[str, float, int], Evaluation]) -> Standing:
+def _means(sweep: Sweep) -> dict[float, float]:
+    """The mean score at each rate at which no training failed, the lowest first."""
+    known = {rate: [e.score for e in sweep[rate] if e.score is not None] for rate in sorted(sweep)}
+    return {rate: statistics.fmean(scores) for rate, scores in known.items() if len(scores) == TUNING_SEEDS}
+
+
+def _beyond(sweep: Sweep) -> list[float]:
+    """The next rate beyond the end at which a loss is best, as far on as its neighbor lies; none where none is due."""
+    means, rates = _means(sweep), sorted(sweep)
+    top = max(means.values(), default=0.0)
+    for end, neighbor in ((rates[0], rates[1]), (rates[-1], rates[-2])):
+        if not means or means.get(end, -1.0) == top > means.get(neighbor, -1.0):
+            return [float(f"{end * end / neighbor:.4g}")]
+    return []
+
+
+def _tuned(standing: Standing, sweep: Sweep) -> Standing:
     """At the rate of the best mean; the smallest of equal ones."""
-    means: dict[float, float] = {}
-    for rate in rates:
-        scores = [results[standing.key, rate, number].score for number in range(TUNING_SEEDS)]
-        finished = [score for score in scores if score is not None]
-        if len(finished) == TUNING_SEEDS:
-            means[rate] = statistics.fmean(finished)
+    means = _means(sweep)
     if not means:
-        failed = next(r for (key, _, _), r in results.items() if key == standing.key and r.score is None)
+        failed = next(e for evaluations in sweep.values() for e in evaluations if e.score is None)
         return replace(standing, status=failed.status, detail=f"at every rate: {failed.detail}")
     best = max(means, key=lambda rate: means[rate])
-    return replace(standing, rate=best, at_edge=best in (rates[0], rates[-1]))
+    return replace(standing, rate=best, at_edge=best in (min(sweep), max(sweep)))
 
 
 def _trained(standing: Standing, results: Sequence[Evaluation]) -> Standing:

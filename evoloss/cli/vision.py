@@ -138,6 +138,7 @@ def _watched(bench: "Bench", due: int, silent: bool) -> "Iterator[Callable[[Iter
                 answers[job] = watched.answer(job)
                 if job.task == "train":
                     bar.advance(trainings)
+                    bar.update(trainings, total=max(due, bar.tasks[trainings].completed))  # a sweep may go on
             return answers
 
         yield evaluate
