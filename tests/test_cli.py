@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from evoloss.baselines import BASELINES, UNWRITABLE
 from evoloss.config import load_space, space_names, spaces_dir
+from evoloss.contest import WIDER
 from evoloss.data import DATASETS
 
 PLAYED = ("--space", "smoke", "--workers", "0", "--generations", "1", "--population", "8")
@@ -160,7 +162,8 @@ def test_a_warm_cache_gives_the_same_hall_of_fame_without_training(run_cli, monk
         assert (tmp_path / table).read_bytes() == (tmp_path / f"{directory}-2" / name).read_bytes()
     assert again["evaluate"][1] == first["evaluate"][1]
     assert "trainings so far from the cache" in again["search"][1]
-    assert first["evaluate"][2] == again["compare"][2] == "12 of 12 trainings came from the cache\n"
+    assert first["evaluate"][2] == again["compare"][2]
+    assert re.fullmatch(r"(\d+) of \1 trainings came from the cache\n", again["compare"][2])
 
 
 def test_resume_takes_a_cache(run_cli, run_directory, tmp_path):
@@ -356,7 +359,8 @@ def test_a_search_in_two_regimes(run_cli, tmp_path):
     best, baselines = (pd.read_csv(path / name) for name in ("hall_of_fame.csv", "baselines.csv"))
     assert baselines.set_index("name").loc["ce", "fitness"] == 0
     assert (best["select_acc"] > 0.1).all()
-    assert set(best["lr"]) <= {3e-3, 6e-3}
+    wider = {float(f"{3e-3 * 2.0**step:.4g}") for step in range(-WIDER, 2 + WIDER)}  # of two rates a best one is an end
+    assert set(best["lr"]) <= wider
     assert column(path / "generations.csv", "ce_fitness") == [0, 0]
     assert best["optimizer_verdict"].isna().all()
     before = (path / "hall_of_fame.csv").read_bytes()
