@@ -1,8 +1,8 @@
 """Losses side by side under equal budgets: one sweep of learning rates, fresh seeds, then the test split once.
 
-The sweep is a row of rates without ends: it begins with those of the rung, and goes on for a loss that is best at the
-last of them. A sweep with ends makes leads out of nothing: with 40 % of the labels wrong, 5,000 x 30 on Fashion-MNIST,
-cross-entropy has .733 at the best of four rates and .807 two steps below them.
+The sweep is a row of rates without ends: it begins with those of the rung, and goes on beyond an end at which a loss
+gets better. A sweep with ends makes leads out of nothing: with 40 % of the labels wrong, 5,000 x 30 on Fashion-MNIST,
+cross-entropy has .734 at the best of four rates, the highest, and .807 two steps below the lowest.
 """
 
 import logging
@@ -57,7 +57,7 @@ class Contest:
 
     @property
     def trainings(self) -> int:
-        """The trainings that it takes if no loss fails or is best at an end of the sweep."""
+        """The trainings that it takes if no loss fails or gets better at an end of the sweep."""
         return len(self.contenders) * (len(self.rung.rates) * self._tuning_seeds + self.seeds)
 
     @property
@@ -67,9 +67,9 @@ class Contest:
     def standings(self, evaluate: Evaluate) -> list[Standing]:
         """Every contender at its best rate on the same fresh seeds, in the order of the contenders.
 
-        Best is the mean select accuracy over the tuning seeds. A loss that is best at an end of the sweep meets further
-        rates beyond it, up to `WIDER`, until one is worse; one that fails at all rates meets lower ones. A loss that
-        fails the screens, all rates or a single fresh seed stands there with the reason and without scores.
+        Best is the mean select accuracy over the tuning seeds. A loss that is better at an end of the sweep than beside
+        it meets further rates beyond, up to `WIDER`, until one is worse; one that fails at all rates meets lower ones.
+        A loss that fails the screens, all rates or a fresh seed stands there with the reason and without scores.
         """
         standings = self._screened(evaluate)
         standings = self._tuned(standings, evaluate)
@@ -160,13 +160,14 @@ def _means(sweep: Sweep) -> dict[float, float]:
 
 
 def _beyond(sweep: Sweep) -> list[float]:
-    """The next rate beyond the end at which a loss is best, as far on as its neighbor lies; none where none is due."""
+    """The next rates beyond the ends at which a loss gets better, as far on as the neighbor of the end lies.
+
+    Both ends are asked, whichever is the best: a training that memorizes has a peak below and one above that.
+    """
     means, rates = _means(sweep), sorted(sweep)
-    top = max(means.values(), default=0.0)
-    for end, neighbor in ((rates[0], rates[1]), (rates[-1], rates[-2])):
-        if not means or means.get(end, -1.0) == top > means.get(neighbor, -1.0):
-            return [float(f"{end * end / neighbor:.4g}")]
-    return []
+    low, high = rates[:2], rates[:-3:-1]
+    rising = [pair for pair in (low, high) if means.get(pair[0], -1.0) > means.get(pair[1], -1.0)]
+    return [float(f"{end * end / beside:.4g}") for end, beside in (rising if means else [low])]
 
 
 def _tuned(standing: Standing, sweep: Sweep) -> Standing:

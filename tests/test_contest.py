@@ -103,6 +103,15 @@ def test_a_sweep_goes_on_beyond_the_end_at_which_a_loss_is_best(peak):
     assert not ce.at_edge
 
 
+def test_a_sweep_with_two_peaks_goes_on_at_both_ends():
+    """As cross-entropy's has where labels are wrong: too high a rate to memorize them, or too low a one."""
+    scores = {2.5e-4: 0.7, 5e-4: 0.8, 1e-3: 0.7, 2e-3: 0.6, 4e-3: 0.71, 8e-3: 0.72, 1.6e-2: 0.1}
+    seen = []
+    (only,) = meeting([REFERENCE]).standings(answering(lambda job: scores[job.budget.learning_rate], seen))
+    assert {job.budget.learning_rate for job in seen if job.budget} == set(scores)
+    assert (only.rate, only.at_edge) == (5e-4, False)
+
+
 def test_the_rates_of_a_longer_sweep_are_met_on_the_same_tuning_seeds():
     seen = []
     meeting([REFERENCE]).standings(answering(lambda job: job.budget.learning_rate, seen))

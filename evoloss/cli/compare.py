@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 RatesOfBoth = Annotated[
     list[str] | None,
     about_training(
-        help="Learning rates to begin with, such as 3e-4,1e-3,3e-3; a loss that is best at an end goes on. The first "
-        "optimizer's: the other's are 30 times as high (sgd) or low (adam), unless it has its own: "
+        help="Learning rates to begin with, such as 3e-4,1e-3,3e-3; a loss that gets better at an end meets more. "
+        "They are the first optimizer's: the other's are 30 times as high (sgd) or low (adam), unless it has its own: "
         "--lr sgd:0.01,0.03,0.1."
     ),
 ]

@@ -46,7 +46,9 @@ Batch = Annotated[int | None, about_training(min=2, help="Default from the playo
 Optimizer = Annotated[str, about_training(help="adam or sgd.")]
 Rates = Annotated[
     list[str] | None,
-    about_training(help="Learning rates to begin with, such as 1e-3,3e-3; a loss that is best at an end goes on."),
+    about_training(
+        help="Learning rates to begin with, such as 1e-3,3e-3; a loss that gets better at an end meets more."
+    ),
 ]
 
 Workers = Annotated[int | None, about_machine(min=0, help="Processes; default one a core; 0 runs in this process.")]
