@@ -8,7 +8,7 @@ from evoloss import comparison, data, workers
 from evoloss.backend import Backend
 from evoloss.baselines import BASELINES
 from evoloss.config import load_space
-from evoloss.contest import REFERENCE
+from evoloss.contest import REFERENCE, TUNING_SEEDS
 from evoloss.errors import EvolossError
 from evoloss.expression import Expression
 from evoloss.records import DataSpec, Evaluation, Status
@@ -170,5 +170,11 @@ def test_an_evaluation_keeps_nothing(configured, digits):
     judged = comparison.once(config, digits, ticks.append, Backend(0))
     assert {j.standing.name for j in judged} == {"ce", "ngl"}
     assert all(len(j.standing.test) == 2 for j in judged)
-    assert sum(e.job.task == "train" for e in ticks) >= config.contests()[0].trainings  # a sweep may go on
+    trained = [e.job for e in ticks if e.job.task == "train"]
+    tuned = [job for job in trained if "test" not in job.roles]
+    rates = {(job.key, job.budget.learning_rate) for job in tuned}
+    swept = {(j.standing.key, rate) for j in judged for rate in config.rungs["adam"].rates}
+    assert rates >= swept
+    assert len(tuned) == TUNING_SEEDS * len(rates)
+    assert len(trained) == config.contests()[0].trainings + TUNING_SEEDS * len(rates - swept)
     assert data.ROLES == ("train", "select", "test")

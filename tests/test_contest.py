@@ -96,10 +96,9 @@ def test_a_sweep_goes_on_beyond_the_end_at_which_a_loss_is_best(peak):
     tried = {key: {j.budget.learning_rate for j in seen if j.key == key and j.budget} for key in (squared.key, ce.key)}
     assert (squared.rate, ce.rate) == (peak, 2e-3)
     assert tried[ce.key] == set(RUNG.rates)
-    lowest, highest = min(1e-3, peak / 2), max(4e-3, 2 * peak)
-    within = [rate for rate in (lowest, highest) if 1e-3 / 2**contest.WIDER <= rate <= 4e-3 * 2**contest.WIDER]
-    assert tried[squared.key] >= {peak, *RUNG.rates, *within}
-    assert squared.at_edge == (len(within) < 2)
+    grid = [1e-3 * 2.0**step for step in range(-contest.WIDER, len(RUNG.rates) + contest.WIDER)]
+    assert tried[squared.key] == {r for r in grid if min(1e-3, peak / 2) <= r <= max(4e-3, 2 * peak)}
+    assert squared.at_edge == (peak in (grid[0], grid[-1]))
     assert not ce.at_edge
 
 
