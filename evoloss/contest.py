@@ -18,6 +18,7 @@ from evoloss.baselines import BASELINES
 from evoloss.config import Rung
 from evoloss.expression import Expression
 from evoloss.records import DataSpec, Evaluation, Job, Role, Standing, Status, derive_seed
+from evoloss.regimes import rounded
 from evoloss.workers import Pool, opened_when_needed
 
 TUNING_SEEDS = 2  # trainings a rate of the sweep; their scores choose the rate and are not reported
@@ -167,7 +168,7 @@ def _beyond(sweep: Sweep) -> list[float]:
     means, rates = _means(sweep), sorted(sweep)
     low, high = rates[:2], rates[:-3:-1]
     rising = [pair for pair in (low, high) if means.get(pair[0], -1.0) > means.get(pair[1], -1.0)]
-    return [float(f"{end * end / beside:.4g}") for end, beside in (rising if means else [low])]
+    return [rounded(end * end / beside) for end, beside in (rising if means else [low])]
 
 
 def _tuned(standing: Standing, sweep: Sweep) -> Standing:

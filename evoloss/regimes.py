@@ -77,7 +77,7 @@ def _no_faster(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
     (`benchmarks.fidelity`).
     """
     top = max(rungs[0].rates)
-    lower = [{min(rate, _rounded(top * top / rate)) for rate in rung.rates} for rung in rungs]
+    lower = [{min(rate, rounded(top * top / rate)) for rate in rung.rates} for rung in rungs]
     return tuple(r.model_copy(update={"rates": tuple(sorted(rates))}) for r, rates in zip(rungs, lower, strict=True))
 
 
@@ -86,9 +86,10 @@ def with_optimizer(rung: Rung, optimizer: str) -> Rung:
     if optimizer == rung.optimizer:
         return rung
     factor = SGD_FACTOR if optimizer == "sgd" else 1 / SGD_FACTOR
-    rates = tuple(_rounded(factor * rate) for rate in rung.rates)
+    rates = tuple(rounded(factor * rate) for rate in rung.rates)
     return rung.model_copy(update={"optimizer": optimizer, "rates": rates})
 
 
-def _rounded(rate: float) -> float:
+def rounded(rate: float) -> float:
+    """A computed learning rate, with as many digits as are fit to be read."""
     return float(f"{rate:.4g}")

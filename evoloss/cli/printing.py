@@ -14,7 +14,9 @@ from evoloss.tables import plain, print_table
 if TYPE_CHECKING:
     from evoloss.config import RunConfig
     from evoloss.evidence import Judgement
-    from evoloss.records import Evaluation
+    from evoloss.records import Evaluation, Standing
+
+AT_EDGE = "* the best rate is the sweep's lowest or highest: a wider sweep might do better"
 
 
 @contextlib.contextmanager
@@ -66,6 +68,11 @@ def counting(due: int, silent: bool) -> "Iterator[Callable[[Evaluation], None]]"
         print(f"{shared} of {done} trainings came from the cache", file=sys.stderr)
 
 
+def rate_of(standing: "Standing") -> str:
+    """The rate at which a loss was best, with the mark that `AT_EDGE` explains."""
+    return "" if standing.rate is None else f"{standing.rate:g}" + "*" * standing.at_edge
+
+
 def print_judged(judged: "Sequence[Judgement]", score: str = "accuracy") -> None:
     """The table of one regime and what there is to know about it."""
     from evoloss.evidence import noise_ceiling
@@ -78,7 +85,7 @@ def print_judged(judged: "Sequence[Judgement]", score: str = "accuracy") -> None
         many = f"the best of {len(judged) - 1} losses no better than cross-entropy"
         print(f"noise ceiling: {many} would show {ceiling:+.4f} by luck")
     if any(j.standing.at_edge for j in judged):
-        print("* the best rate is the sweep's lowest or highest: a wider sweep might do better")
+        print(AT_EDGE)
     for judgement in judged:
         if judgement.standing.detail:
             print(plain(f"{judgement.standing.name or judgement.standing.expression}: {judgement.standing.detail}"))
@@ -92,7 +99,7 @@ def _row(judgement: "Judgement") -> list[str]:
         str(len(standing.test)),
         f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]" if gap else "",
         "" if judgement.p_holm is None else f"{judgement.p_holm:.2g}",
-        "" if standing.rate is None else f"{standing.rate:g}" + "*" * standing.at_edge,
+        rate_of(standing),
         judgement.verdict,
     ]
 

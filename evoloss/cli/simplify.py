@@ -32,7 +32,7 @@ from evoloss.cli.options import (
     read_device,
     read_rates,
 )
-from evoloss.cli.printing import interruptible, mean_sd
+from evoloss.cli.printing import AT_EDGE, interruptible, mean_sd, rate_of
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _row(one: "Finalist") -> list[str]:
         str(one.complexity),
         mean_sd(standing.test),
         f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]" if gap else "",
-        "" if standing.rate is None else f"{standing.rate:g}" + "*" * standing.at_edge,
+        rate_of(standing),
         one.verdict,
     ]
 
@@ -154,7 +154,7 @@ def _conclusion(config: "Simplification", outcome: "Outcome") -> list[str]:
         return [f"no smaller formula kept within {config.margin:g} on the {config.scouts} scouting seeds"]
     lines: list[str] = []
     if any(one.standing.at_edge for one in outcome.finalists):
-        lines.append("* the best rate is the sweep's lowest or highest: a wider sweep might do better")
+        lines.append(AT_EDGE)
     lines.append(
         f"tied: the lower end of the 95 % interval is above -{config.margin:g}, on {config.base.seeds} fresh seeds and "
         "the test split; from the largest on, to the first that is not"

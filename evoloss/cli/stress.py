@@ -30,7 +30,7 @@ from evoloss.cli.options import (
     read_device,
     read_rates,
 )
-from evoloss.cli.printing import counting, interruptible, mean_sd
+from evoloss.cli.printing import AT_EDGE, counting, interruptible, mean_sd, rate_of
 from evoloss.tables import print_table
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _row(one: "Stressed") -> list[str]:
         judgement.verdict,
         mean_sd(standing.calibration),
         _interval(one.calibration),
-        "" if standing.rate is None else f"{standing.rate:g}" + "*" * standing.at_edge,
+        rate_of(standing),
     ]
 
 
@@ -147,7 +147,7 @@ def _print_notes(config: "Stress", stressed: "dict[str, list[Stressed]]") -> Non
     print(f"p is corrected for all {compared} comparisons of these tables; intervals are of pairs of one seed, 95 %")
     print("ECE: expected calibration error of the softmax, 15 bins, test split; none where embeddings decide")
     if any(one.standing.at_edge for one in everyone):
-        print("* the best rate is the sweep's lowest or highest: a wider sweep might do better")
+        print(AT_EDGE)
     for name, group in stressed.items():
         for one in group:
             if one.standing.detail:
